@@ -1,0 +1,3 @@
+//! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
+
+pub mod preprocess;

@@ -1,0 +1,1 @@
+//! Downloads: resumed after a cut, verified by hash, landed atomically.

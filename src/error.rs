@@ -1,0 +1,22 @@
+//! Errors that the command line tells apart.
+
+use std::fmt;
+
+/// The user asked for something that cannot be: an unknown name, a bad key or value. Exit code 2.
+///
+/// Everything else that fails is a plain [`anyhow::Error`] and ends with exit code 1.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// An [`anyhow::Error`] that ends the program with exit code 2.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}

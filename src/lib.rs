@@ -1,0 +1,17 @@
+//! ft fine-tunes image classifiers and shows why they decide.
+//!
+//! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`. A lower layer never imports a
+//! higher one; `docs/ARCHITECTURE.md` is the map.
+
+pub mod cli;
+pub mod data;
+pub mod download;
+pub mod error;
+pub mod explain;
+pub mod files;
+pub mod models;
+pub mod ops;
+pub mod recipe;
+pub mod runs;
+pub mod train;
+pub mod weights;

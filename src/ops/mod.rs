@@ -1,0 +1,67 @@
+//! Differentiable operations: the only place that knows kernels and devices.
+//!
+//! Every operation is a pair of functions, `op` and `op_backward`, over channels-last candle tensors:
+//! activations are `[batch, height, width, channels]`, convolution kernels `[kernel_height, kernel_width, in, out]`,
+//! dense kernels `[in, out]`. The backward half computes only the gradients that are asked for.
+//!
+//! Each exists in two forms with the same results to rounding:
+//! * [`Backend::Native`]: our own multi-threaded kernels for `f32` on the CPU. Work is cut into pieces of a size
+//!   that does not depend on the number of threads, so results do not either.
+//! * [`Backend::Composed`]: built from candle's matmul, narrow, pad, gather and elementwise operations only; runs on
+//!   every device and for `f32` and `f64`.
+//!
+//! There is no tape here: [`crate::models::Network`] knows the order of its layers and calls the backward halves itself.
+
+use candle_core::{Device, Tensor};
+
+/// Which form of the operations runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Our own CPU kernels, `f32` only.
+    Native,
+    /// candle operations only, on any device.
+    Composed,
+}
+
+impl Backend {
+    /// Native kernels on the CPU, composed operations elsewhere.
+    pub fn for_device(device: &Device) -> Self {
+        if device.is_cpu() { Self::Native } else { Self::Composed }
+    }
+}
+
+/// Rows and columns added around an image, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    pub top: usize,
+    pub bottom: usize,
+    pub left: usize,
+    pub right: usize,
+}
+
+impl Padding {
+    /// No padding (`padding="valid"`).
+    pub const NONE: Self = Self { top: 0, bottom: 0, left: 0, right: 0 };
+
+    /// The same amount on every side.
+    pub const fn symmetric(amount: usize) -> Self {
+        Self { top: amount, bottom: amount, left: amount, right: amount }
+    }
+
+    /// TensorFlow's `padding="same"` for an input of `size` (height, width): an odd amount puts the extra row or
+    /// column at the bottom or right.
+    pub fn same(size: (usize, usize), kernel: (usize, usize), stride: (usize, usize)) -> Self {
+        let total = |size: usize, kernel: usize, stride: usize| {
+            ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size)
+        };
+        let (h, w) = (total(size.0, kernel.0, stride.0), total(size.1, kernel.1, stride.1));
+        Self { top: h / 2, bottom: h - h / 2, left: w / 2, right: w - w / 2 }
+    }
+}
+
+/// Which gradients of an operation with an input and parameters are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    pub input: bool,
+    pub parameters: bool,
+}

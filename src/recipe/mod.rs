@@ -1,0 +1,1 @@
+//! The recipe schema: strict, all errors at once, did you mean.

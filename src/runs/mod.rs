@@ -1,0 +1,1 @@
+//! The experiment record: one folder of plain files a run.

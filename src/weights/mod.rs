@@ -1,0 +1,1 @@
+//! Pretrained weights: sources, formats, name maps, the manifest.
