@@ -11,6 +11,7 @@ pub mod explain;
 pub mod files;
 pub mod models;
 pub mod ops;
+pub mod random;
 pub mod recipe;
 pub mod runs;
 pub mod train;

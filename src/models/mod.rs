@@ -1,5 +1,29 @@
-//! Models: one file a family, each a flat list of named layers.
+//! Models: one file a family, each a flat list of named layers; what runs them.
+//!
+//! [`Graph`] is the structure (layers with the reference's names), [`Network`] adds parameter values, freezing and the two
+//! halves of every model; `plan` fuses layers into steps and `execute` runs them forwards and backwards.
 
+mod architectures;
+mod cnn;
+mod execute;
+mod freeze;
+mod graph;
+mod head;
+mod init;
+mod layer;
+mod network;
+mod plan;
+mod resnet;
+mod resnet_v2;
 mod spec;
+pub mod summary;
+mod vgg;
 
+pub use architectures::{ARCHITECTURES, Architecture};
+pub use execute::Pass;
+pub use freeze::freeze_boundary;
+pub use graph::Graph;
+pub use head::attach as attach_head;
+pub use layer::{BatchNorm, Layer, Op, Shape};
+pub use network::{ActivationGradient, BatchNormMode, Network, StepOutput};
 pub use spec::{Naming, ParamKind, ParamSpec};

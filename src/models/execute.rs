@@ -1,0 +1,385 @@
+//! Running a planned network forwards and backwards.
+//!
+//! The forward pass writes a record for each step whose gradient will be wanted; the backward pass reads the records in
+//! reverse order and frees them as it goes. Nothing upstream of the first wanted gradient is recorded or computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, anyhow};
+use candle_core::Tensor;
+
+use super::graph::Graph;
+use super::layer::{BatchNorm, Op};
+use super::network::Network;
+use super::plan::{Demand, Kernel, Step, plan};
+use crate::ops::{self, Backend, BatchStatistics, Conv2d, MaxPoolIndices, Needed, Normalization};
+
+/// How a pass treats layers that behave differently in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Moving statistics, no dropout.
+    Inference,
+    /// Batch statistics where the network's settings say so, and dropout by this key (seed, epoch and step).
+    Training { dropout_key: u64 },
+}
+
+/// What a pass needs to know of the network.
+pub(super) struct Executor<'a> {
+    pub network: &'a Network,
+    pub graph: &'a Graph,
+    /// Values of the parameters, in the order of [`Graph::params`].
+    pub parameters: &'a [Tensor],
+    /// Which parameters' gradients are wanted.
+    pub trainable: &'a [bool],
+    pub backend: Backend,
+    pub pass: Pass,
+}
+
+/// One executed step, with what its backward half reads.
+pub(super) struct Record {
+    step: Step,
+    input: Option<Tensor>,
+    output: Option<Tensor>,
+    saved: Saved,
+}
+
+enum Saved {
+    Nothing,
+    Statistics(BatchStatistics),
+    Indices(MaxPoolIndices),
+    FoldedKernel(Tensor),
+}
+
+/// Outputs by layer, statistics by batch-norm layer, and the records of one forward pass.
+#[derive(Default)]
+pub(super) struct Forward {
+    pub values: BTreeMap<usize, Tensor>,
+    pub statistics: Vec<(usize, BatchStatistics)>,
+    pub tape: Vec<Record>,
+}
+
+/// Results of a backward pass.
+pub(super) struct Backward {
+    /// By parameter.
+    pub parameters: Vec<Option<Tensor>>,
+    /// By layer: gradients that reached a layer which no recorded step wrote.
+    pub layers: BTreeMap<usize, Tensor>,
+}
+
+impl Executor<'_> {
+    /// Computes the layers `from..to`. `values` holds the outputs that cross the cut before `from`; the outputs in `keep`
+    /// are returned. `requires[layer]` says whether the gradient of a layer's output will be wanted.
+    pub fn forward(
+        &self,
+        (from, to): (usize, usize),
+        values: BTreeMap<usize, Tensor>,
+        keep: &BTreeSet<usize>,
+        requires: &[bool],
+    ) -> Result<Forward> {
+        let live = |layer| self.is_live(layer);
+        let trainable = |layer: usize| self.graph.layers[layer].params.iter().any(|&p| self.trainable[p]);
+        let steps = plan(self.graph, from, to, &Demand { keep, live_batch_norm: &live, trainable: &trainable });
+        let mut uses = vec![0usize; self.graph.layers.len()];
+        for input in steps.iter().flat_map(|s| &s.inputs) {
+            uses[*input] += 1;
+        }
+        let mut run = Forward { values, ..Forward::default() };
+        for step in steps {
+            let inputs: Vec<Tensor> = step
+                .inputs
+                .iter()
+                .map(|&i| run.values.get(&i).cloned().ok_or_else(|| anyhow!("the output of layer {i} is not there")))
+                .collect::<Result<_>>()?;
+            for input in &step.inputs {
+                uses[*input] -= 1;
+                if uses[*input] == 0 && !keep.contains(input) {
+                    run.values.remove(input);
+                }
+            }
+            let name = &self.graph.layers[step.output].name;
+            let (output, saved) = self.step(&step, &inputs).with_context(|| format!("layer {name}"))?;
+            if let Saved::Statistics(statistics) = &saved
+                && let Kernel::BatchNorm { layer, .. } = step.kernel
+            {
+                run.statistics.push((layer, statistics.clone()));
+            }
+            run.values.insert(step.output, output.clone());
+            if requires[step.output] {
+                run.tape.push(self.record(step, inputs, output, saved));
+            }
+        }
+        run.values.retain(|layer, _| keep.contains(layer));
+        Ok(run)
+    }
+
+    fn is_live(&self, layer: usize) -> bool {
+        matches!(self.pass, Pass::Training { .. }) && self.network.is_live_batch_norm(layer)
+    }
+
+    fn record(&self, step: Step, inputs: Vec<Tensor>, output: Tensor, saved: Saved) -> Record {
+        let op = self.graph.layers[step.output].op;
+        let reads_input = match step.kernel {
+            Kernel::Conv { .. } | Kernel::BatchNorm { .. } => true,
+            Kernel::Add { .. } => false,
+            Kernel::Single(_) => matches!(op, Op::LeakyRelu(_) | Op::Dense { .. }),
+        };
+        let reads_output = match step.kernel {
+            Kernel::Conv { relu, .. } | Kernel::Add { relu } => relu,
+            Kernel::BatchNorm { .. } => false,
+            Kernel::Single(_) => matches!(op, Op::Relu),
+        };
+        let input = if reads_input { inputs.into_iter().next() } else { None };
+        Record { step, input, output: reads_output.then_some(output), saved }
+    }
+
+    fn step(&self, step: &Step, inputs: &[Tensor]) -> Result<(Tensor, Saved)> {
+        let x = inputs.first().ok_or_else(|| anyhow!("a step without input"))?;
+        let backend = self.backend;
+        match &step.kernel {
+            Kernel::Conv { layer, config, folded: Some(batch_norm), relu } => {
+                let (kernel, bias) = self.network.folded(*layer, *batch_norm)?;
+                let y = ops::conv2d(backend, x, &kernel, Some(&bias), config, *relu)?;
+                Ok((y, Saved::FoldedKernel(kernel)))
+            }
+            Kernel::Conv { layer, config, folded: None, relu } => {
+                let (kernel, bias) = self.kernel_and_bias(*layer)?;
+                Ok((ops::conv2d(backend, x, kernel, bias, config, *relu)?, Saved::Nothing))
+            }
+            Kernel::BatchNorm { layer, relu } => self.batch_norm(*layer, x, *relu),
+            Kernel::Add { relu } => {
+                let other = inputs.get(1).ok_or_else(|| anyhow!("an addition with one input"))?;
+                let y = if *relu { ops::add_relu(backend, x, other)? } else { ops::add(backend, x, other)? };
+                Ok((y, Saved::Nothing))
+            }
+            Kernel::Single(layer) => self.single(*layer, x),
+        }
+    }
+
+    fn batch_norm(&self, layer: usize, x: &Tensor, relu: bool) -> Result<(Tensor, Saved)> {
+        let normalization = self.normalization(layer)?;
+        if self.is_live(layer) {
+            let Normalization { gamma, beta, eps, .. } = normalization;
+            let (y, statistics) = ops::batch_norm_train(self.backend, x, gamma, beta, eps, relu)?;
+            return Ok((y, Saved::Statistics(statistics)));
+        }
+        Ok((ops::batch_norm_inference(self.backend, x, &normalization, relu)?, Saved::Nothing))
+    }
+
+    fn single(&self, layer: usize, x: &Tensor) -> Result<(Tensor, Saved)> {
+        let backend = self.backend;
+        let y = match self.graph.layers[layer].op {
+            Op::Input | Op::Conv { .. } | Op::BatchNorm(_) | Op::Add => {
+                return Err(anyhow!("this layer has a step of its own"));
+            }
+            Op::ZeroPad(padding) => ops::zero_pad(x, padding)?,
+            Op::Relu => ops::relu(backend, x)?,
+            Op::LeakyRelu(slope) => ops::leaky_relu(backend, x, slope)?,
+            Op::MaxPool(pool) => {
+                let (y, indices) = ops::max_pool(backend, x, &pool)?;
+                return Ok((y, Saved::Indices(indices)));
+            }
+            Op::GlobalMaxPool => {
+                let (y, indices) = ops::global_max_pool(backend, x)?;
+                return Ok((y, Saved::Indices(indices)));
+            }
+            Op::AdaptiveAvgPool(h, w) => ops::adaptive_avg_pool(backend, x, (h, w))?,
+            Op::GlobalAvgPool => ops::global_avg_pool(backend, x)?,
+            Op::Flatten => x.flatten_from(1)?,
+            Op::Dense { .. } => {
+                let (kernel, bias) = self.kernel_and_bias(layer)?;
+                ops::dense(backend, x, kernel, bias)?
+            }
+            Op::Dropout(rate) => match self.pass {
+                Pass::Inference => x.clone(),
+                Pass::Training { dropout_key } => ops::dropout(x, rate, layer_key(dropout_key, layer))?,
+            },
+        };
+        Ok((y, Saved::Nothing))
+    }
+
+    /// Walks the records backwards from the gradients in `seeds` (by layer).
+    pub fn backward(&self, tape: Vec<Record>, seeds: BTreeMap<usize, Tensor>, requires: &[bool]) -> Result<Backward> {
+        let mut result = Backward { parameters: vec![None; self.parameters.len()], layers: seeds };
+        for record in tape.into_iter().rev() {
+            let Some(gradient) = result.layers.remove(&record.step.output) else { continue };
+            let name = &self.graph.layers[record.step.output].name;
+            self.step_backward(&record, gradient, requires, &mut result)
+                .with_context(|| format!("gradient of layer {name}"))?;
+        }
+        Ok(result)
+    }
+
+    fn step_backward(&self, record: &Record, grad: Tensor, requires: &[bool], result: &mut Backward) -> Result<()> {
+        let backend = self.backend;
+        let source = *record.step.inputs.first().ok_or_else(|| anyhow!("a step without input"))?;
+        let grad = match (&record.step.kernel, &record.output) {
+            (Kernel::Conv { relu: true, .. } | Kernel::Add { relu: true }, Some(output)) => {
+                ops::relu_backward(backend, output, &grad)?
+            }
+            _ => grad,
+        };
+        let gradient = match &record.step.kernel {
+            Kernel::Conv { layer, config, .. } => self.conv_backward(record, *layer, config, &grad, requires, result)?,
+            Kernel::BatchNorm { layer, relu } => {
+                self.batch_norm_backward(record, *layer, *relu, &grad, requires, result)?
+            }
+            Kernel::Add { .. } => {
+                for &input in record.step.inputs.iter().skip(1).filter(|&&i| requires[i]) {
+                    self.accumulate(result, input, grad.clone())?;
+                }
+                Some(grad)
+            }
+            Kernel::Single(layer) => self.single_backward(record, *layer, grad, requires, result)?,
+        };
+        match gradient {
+            Some(gradient) if requires[source] => self.accumulate(result, source, gradient),
+            _ => Ok(()),
+        }
+    }
+
+    fn conv_backward(
+        &self,
+        record: &Record,
+        layer: usize,
+        config: &Conv2d,
+        grad: &Tensor,
+        requires: &[bool],
+        result: &mut Backward,
+    ) -> Result<Option<Tensor>> {
+        let input = record.input.as_ref().ok_or_else(|| anyhow!("its input was not kept"))?;
+        let (own, bias) = self.kernel_and_bias(layer)?;
+        let kernel = if let Saved::FoldedKernel(kernel) = &record.saved { kernel } else { own };
+        let needed = Needed { input: self.input_required(record, requires), parameters: self.params_wanted(layer) };
+        let g = ops::conv2d_backward(self.backend, input, kernel, bias.is_some(), grad, config, needed)?;
+        self.store(result, layer, [g.kernel, g.bias]);
+        Ok(g.input)
+    }
+
+    fn batch_norm_backward(
+        &self,
+        record: &Record,
+        layer: usize,
+        relu: bool,
+        grad: &Tensor,
+        requires: &[bool],
+        result: &mut Backward,
+    ) -> Result<Option<Tensor>> {
+        let input = record.input.as_ref().ok_or_else(|| anyhow!("its input was not kept"))?;
+        let needed = Needed { input: self.input_required(record, requires), parameters: self.params_wanted(layer) };
+        let normalization = self.normalization(layer)?;
+        let g = match &record.saved {
+            Saved::Statistics(statistics) => {
+                let Normalization { gamma, beta, eps, .. } = normalization;
+                ops::batch_norm_train_backward(
+                    self.backend, input, gamma, beta, statistics, eps, relu, grad, needed,
+                )?
+            }
+            _ => ops::batch_norm_inference_backward(self.backend, input, &normalization, relu, grad, needed)?,
+        };
+        self.store(result, layer, [g.gamma, g.beta]);
+        Ok(g.input)
+    }
+
+    fn single_backward(
+        &self,
+        record: &Record,
+        layer: usize,
+        grad: Tensor,
+        requires: &[bool],
+        result: &mut Backward,
+    ) -> Result<Option<Tensor>> {
+        let backend = self.backend;
+        let wanted = self.input_required(record, requires);
+        let input = || record.input.as_ref().ok_or_else(|| anyhow!("its input was not kept"));
+        let output = || record.output.as_ref().ok_or_else(|| anyhow!("its output was not kept"));
+        let op = self.graph.layers[layer].op;
+        if let Op::Dense { .. } = op {
+            let (kernel, bias) = self.kernel_and_bias(layer)?;
+            let needed = Needed { input: wanted, parameters: self.params_wanted(layer) };
+            let g = ops::dense_backward(backend, input()?, kernel, bias.is_some(), &grad, needed)?;
+            self.store(result, layer, [g.kernel, g.bias]);
+            return Ok(g.input);
+        }
+        if !wanted {
+            return Ok(None);
+        }
+        let shape = || {
+            let mut dims = self.graph.layers[record.step.inputs[0]].shape.dims();
+            dims.insert(0, grad.dims()[0]);
+            dims
+        };
+        Ok(Some(match op {
+            Op::ZeroPad(padding) => ops::zero_pad_backward(&grad, padding)?,
+            Op::Relu => ops::relu_backward(backend, output()?, &grad)?,
+            Op::LeakyRelu(slope) => ops::leaky_relu_backward(backend, input()?, &grad, slope)?,
+            Op::MaxPool(_) | Op::GlobalMaxPool => match &record.saved {
+                Saved::Indices(indices) => ops::max_pool_backward(backend, indices, &grad)?,
+                _ => return Err(anyhow!("the places of its maxima were not kept")),
+            },
+            Op::AdaptiveAvgPool(..) => ops::adaptive_avg_pool_backward(backend, &shape(), &grad)?,
+            Op::GlobalAvgPool => ops::global_avg_pool_backward(backend, &shape(), &grad)?,
+            Op::Flatten => grad.reshape(shape())?,
+            Op::Dropout(rate) => match self.pass {
+                Pass::Inference => grad,
+                Pass::Training { dropout_key } => ops::dropout_backward(&grad, rate, layer_key(dropout_key, layer))?,
+            },
+            Op::Input | Op::Conv { .. } | Op::BatchNorm(_) | Op::Add | Op::Dense { .. } => {
+                return Err(anyhow!("this layer has a step of its own"));
+            }
+        }))
+    }
+
+    fn accumulate(&self, result: &mut Backward, layer: usize, gradient: Tensor) -> Result<()> {
+        let total = match result.layers.remove(&layer) {
+            Some(other) => ops::add(self.backend, &other, &gradient)?,
+            None => gradient,
+        };
+        result.layers.insert(layer, total);
+        Ok(())
+    }
+
+    fn store(&self, result: &mut Backward, layer: usize, gradients: [Option<Tensor>; 2]) {
+        for (&param, gradient) in self.graph.layers[layer].params.iter().zip(gradients) {
+            if self.trainable[param] {
+                result.parameters[param] = gradient;
+            }
+        }
+    }
+
+    fn input_required(&self, record: &Record, requires: &[bool]) -> bool {
+        record.step.inputs.first().is_some_and(|&i| requires[i])
+    }
+
+    fn params_wanted(&self, layer: usize) -> bool {
+        self.graph.layers[layer].params.iter().any(|&p| self.trainable[p])
+    }
+
+    fn kernel_and_bias(&self, layer: usize) -> Result<(&Tensor, Option<&Tensor>)> {
+        let mut params = self.graph.layers[layer].params.iter().filter_map(|&p| self.parameters.get(p));
+        let kernel = params.next().ok_or_else(|| anyhow!("it has no kernel"))?;
+        Ok((kernel, params.next()))
+    }
+
+    fn normalization(&self, layer: usize) -> Result<Normalization<'_>> {
+        normalization(self.graph, self.parameters, layer)
+    }
+}
+
+/// Parameters of a batch-norm layer.
+pub(super) fn normalization<'a>(graph: &Graph, parameters: &'a [Tensor], layer: usize) -> Result<Normalization<'a>> {
+    match (graph.layers[layer].op, graph.layers[layer].params.as_slice()) {
+        (Op::BatchNorm(BatchNorm { eps, .. }), &[gamma, beta, mean, variance]) => Ok(Normalization {
+            gamma: Some(&parameters[gamma]),
+            beta: Some(&parameters[beta]),
+            mean: &parameters[mean],
+            variance: &parameters[variance],
+            eps,
+        }),
+        _ => Err(anyhow!("layer {} is no batch norm", graph.layers[layer].name)),
+    }
+}
+
+/// Each dropout layer draws its own mask.
+fn layer_key(key: u64, layer: usize) -> u64 {
+    crate::random::mix(key, layer as u64)
+}

@@ -1,0 +1,132 @@
+//! Layers: what a network is a list of.
+
+use std::fmt;
+
+use crate::ops::{Conv2d, Padding, Pool, RunningVariance};
+
+/// The output of a layer for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A feature map, `[height, width, channels]`.
+    Map { height: usize, width: usize, channels: usize },
+    /// A vector of features.
+    Vector(usize),
+}
+
+impl Shape {
+    /// Number of values.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Map { height, width, channels } => height * width * channels,
+            Self::Vector(n) => n,
+        }
+    }
+
+    /// Length of the last axis.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Map { channels, .. } => channels,
+            Self::Vector(n) => n,
+        }
+    }
+
+    /// Sizes of all axes but the batch.
+    pub fn dims(self) -> Vec<usize> {
+        match self {
+            Self::Map { height, width, channels } => vec![height, width, channels],
+            Self::Vector(n) => vec![n],
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<_> = self.dims().iter().map(ToString::to_string).collect();
+        write!(f, "{}", dims.join(" × "))
+    }
+}
+
+/// Batch normalisation of the last axis (Ioffe and Szegedy, 2015).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    pub eps: f64,
+    /// Share of the old moving statistics that a training step keeps.
+    pub momentum: f64,
+    /// Whether the moving variance counts n or n - 1.
+    pub running_variance: RunningVariance,
+}
+
+impl BatchNorm {
+    /// `keras.layers.BatchNormalization` with the given epsilon.
+    pub const fn keras(eps: f64) -> Self {
+        Self { eps, momentum: 0.99, running_variance: RunningVariance::Biased }
+    }
+
+    /// `torch.nn.BatchNorm2d` with its defaults.
+    pub const fn torch() -> Self {
+        Self { eps: 1e-5, momentum: 0.9, running_variance: RunningVariance::Unbiased }
+    }
+}
+
+/// What a layer computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op {
+    Input,
+    ZeroPad(Padding),
+    Conv { filters: usize, kernel: (usize, usize), config: Conv2d, bias: bool },
+    BatchNorm(BatchNorm),
+    Relu,
+    LeakyRelu(f64),
+    MaxPool(Pool),
+    AdaptiveAvgPool(usize, usize),
+    GlobalAvgPool,
+    GlobalMaxPool,
+    Flatten,
+    Dense { units: usize },
+    Dropout(f64),
+    Add,
+}
+
+impl Op {
+    /// The Keras class with this behaviour, for the layer table.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Input => "InputLayer",
+            Self::ZeroPad(_) => "ZeroPadding2D",
+            Self::Conv { .. } => "Conv2D",
+            Self::BatchNorm(_) => "BatchNormalization",
+            Self::Relu => "Activation",
+            Self::LeakyRelu(_) => "LeakyReLU",
+            Self::MaxPool(_) => "MaxPooling2D",
+            Self::AdaptiveAvgPool(..) => "AdaptiveAvgPool2d",
+            Self::GlobalAvgPool => "GlobalAveragePooling2D",
+            Self::GlobalMaxPool => "GlobalMaxPooling2D",
+            Self::Flatten => "Flatten",
+            Self::Dense { .. } => "Dense",
+            Self::Dropout(_) => "Dropout",
+            Self::Add => "Add",
+        }
+    }
+}
+
+/// One named layer of a [`super::Graph`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The reference implementation's name, unique in the graph.
+    pub name: String,
+    pub op: Op,
+    /// Indices of the layers whose outputs it reads; all smaller than its own.
+    pub inputs: Vec<usize>,
+    /// Indices of its parameters in [`super::Graph::params`], in the order of the reference.
+    pub params: Vec<usize>,
+    /// Names under which a group of layers goes: the stage (`conv4`, and `layer3` in torch's words) and the block
+    /// (`conv4_block1`).
+    pub groups: Vec<String>,
+    /// Whether it belongs to the head put on the backbone.
+    pub head: bool,
+    /// Whether the reference has it inside the layer before it (`Conv2D(activation="relu")`): it then has no index and no
+    /// row of its own.
+    pub inline: bool,
+    /// Output for one image.
+    pub shape: Shape,
+}

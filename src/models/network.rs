@@ -1,0 +1,393 @@
+//! A network: structure, parameter values, what of it is frozen; the two halves of every model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::execute::{Executor, Forward, Pass, normalization};
+use super::freeze::freeze_boundary;
+use super::graph::Graph;
+use super::init::initial_value;
+use super::layer::Op;
+use super::plan::consumers;
+use super::spec::ParamSpec;
+use crate::files::hex;
+use crate::ops::{self, Backend, BatchStatistics};
+
+/// How batch norm behaves in the trained part of the backbone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchNormMode {
+    /// Normalises by the batch, updates the moving statistics, trains scale and offset.
+    Train,
+    /// Normalises by the batch and updates the moving statistics; scale and offset stay.
+    Stats,
+    /// Inference mode: nothing of it changes.
+    Frozen,
+}
+
+/// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
+pub struct Network {
+    graph: Graph,
+    parameters: Vec<Tensor>,
+    trainable: Vec<bool>,
+    /// Layers before this index are frozen.
+    frozen_before: usize,
+    batch_norm: BatchNormMode,
+    backend: Backend,
+    device: Device,
+    /// Frozen convolutions with their batch norm folded in, by layer; computed once.
+    folded: Mutex<BTreeMap<usize, (Tensor, Tensor)>>,
+}
+
+/// Result of one training step's forward and backward pass.
+pub struct StepOutput {
+    /// The mean loss of the batch.
+    pub loss: f64,
+    /// `[batch, classes]`
+    pub logits: Tensor,
+    /// Gradients by parameter name, of the trainable parameters.
+    pub gradients: BTreeMap<String, Tensor>,
+    statistics: Vec<(usize, BatchStatistics)>,
+}
+
+/// Activation of a layer and the gradient of one class's logit with respect to it, both `[batch, ...]`.
+pub struct ActivationGradient {
+    pub activation: Tensor,
+    pub gradient: Tensor,
+    /// `[batch, classes]`
+    pub logits: Tensor,
+}
+
+impl Network {
+    /// A network with initial values drawn from `seed`; nothing is frozen.
+    pub fn new(graph: Graph, seed: u64, device: &Device) -> Result<Self> {
+        let parameters = graph.params.iter().map(|spec| initial_value(spec, seed, device)).collect::<Result<_>>()?;
+        let trainable = graph.params.iter().map(|spec| spec.kind.is_weight()).collect();
+        Ok(Self {
+            graph,
+            parameters,
+            trainable,
+            frozen_before: 0,
+            batch_norm: BatchNormMode::Train,
+            backend: Backend::for_device(device),
+            device: device.clone(),
+            folded: Mutex::default(),
+        })
+    }
+
+    /// Which form of the operations runs; [`Backend::for_device`] by default.
+    pub fn set_backend(&mut self, backend: Backend) {
+        self.backend = backend;
+    }
+
+    /// The layers and the specification of the parameters.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Freezes everything before a stage, block, layer or index (see [`freeze_boundary`]): those layers run in inference
+    /// mode and never change. `batch_norm` says what the batch norms of the rest of the backbone do.
+    pub fn freeze(&mut self, before: &str, batch_norm: BatchNormMode) -> Result<()> {
+        self.frozen_before = freeze_boundary(&self.graph, before)?;
+        self.batch_norm = batch_norm;
+        for (index, layer) in self.graph.layers.iter().enumerate() {
+            let fixed_batch_norm =
+                matches!(layer.op, Op::BatchNorm(_)) && !layer.head && batch_norm != BatchNormMode::Train;
+            let frozen = (index < self.frozen_before && !layer.head) || fixed_batch_norm;
+            for &param in &layer.params {
+                self.trainable[param] = !frozen && self.graph.params[param].kind.is_weight();
+            }
+        }
+        self.forget_folded();
+        Ok(())
+    }
+
+    /// Index of the first layer that is not frozen.
+    pub fn frozen_before(&self) -> usize {
+        self.frozen_before
+    }
+
+    /// Whether training changes the parameter.
+    pub fn is_trainable(&self, param: usize) -> bool {
+        self.trainable[param]
+    }
+
+    /// Whether the layer's batch norm uses the batch's own statistics in training.
+    pub fn is_live_batch_norm(&self, layer: usize) -> bool {
+        let l = &self.graph.layers[layer];
+        matches!(l.op, Op::BatchNorm(_))
+            && (l.head || (layer >= self.frozen_before && self.batch_norm != BatchNormMode::Frozen))
+    }
+
+    /// The first layer whose output can differ between epochs for the same image: what comes before it needs to be
+    /// computed only once per image.
+    pub fn first_half_end(&self) -> usize {
+        (0..self.graph.layers.len())
+            .find(|&i| {
+                let layer = &self.graph.layers[i];
+                layer.params.iter().any(|&p| self.trainable[p])
+                    || self.is_live_batch_norm(i)
+                    || matches!(layer.op, Op::Dropout(_))
+            })
+            .unwrap_or(self.graph.layers.len())
+    }
+
+    /// The layers before `cut` that layers from `cut` on read, in order: what crosses the cut.
+    pub fn crossing(&self, cut: usize) -> Vec<usize> {
+        if cut == 0 {
+            return vec![];
+        }
+        let consumers = consumers(&self.graph);
+        let last = self.graph.layers.len();
+        (0..cut).filter(|&i| consumers[i].iter().any(|&c| c >= cut) || (cut == last && i == last - 1)).collect()
+    }
+
+    /// Parameters by name.
+    pub fn named_parameters(&self) -> impl Iterator<Item = (&ParamSpec, &Tensor)> {
+        self.graph.params.iter().zip(&self.parameters)
+    }
+
+    /// Names and values of the trainable parameters, to be updated in place by an optimiser.
+    pub fn trainable_parameters_mut(&mut self) -> Vec<(&str, &mut Tensor)> {
+        let Self { graph, parameters, trainable, .. } = self;
+        graph
+            .params
+            .iter()
+            .zip(parameters.iter_mut())
+            .zip(trainable.iter())
+            .filter(|(_, trainable)| **trainable)
+            .map(|((spec, value), _)| (spec.name.as_str(), value))
+            .collect()
+    }
+
+    /// Replaces parameters by name; shapes must match, names must exist.
+    pub fn set_parameters(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let index: BTreeMap<&str, usize> =
+            self.graph.params.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
+        for (name, tensor) in tensors {
+            let &i = index.get(name.as_str()).ok_or_else(|| anyhow!("the network has no parameter {name}"))?;
+            let expected = &self.graph.params[i].shape;
+            ensure!(
+                tensor.dims() == expected.as_slice(),
+                "parameter {name}: expected shape {expected:?}, got {:?}",
+                tensor.dims()
+            );
+            // A copy of its own: training updates parameters in place.
+            self.parameters[i] = tensor.to_dtype(DType::F32)?.to_device(&self.device)?.contiguous()?.copy()?;
+        }
+        self.forget_folded();
+        Ok(())
+    }
+
+    /// Copies of all parameters by name.
+    pub fn parameters(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.named_parameters().map(|(spec, value)| Ok((spec.name.clone(), value.copy()?))).collect()
+    }
+
+    /// SHA-256 over the parameters of all frozen layers, their names and shapes.
+    pub fn frozen_hash(&self) -> Result<String> {
+        let mut hasher = Sha256::new();
+        for (i, layer) in self.graph.layers.iter().enumerate() {
+            if layer.head || i >= self.frozen_before {
+                continue;
+            }
+            for &param in &layer.params {
+                hash_parameter(&mut hasher, &self.graph.params[param], &self.parameters[param])?;
+            }
+        }
+        Ok(hex(&hasher.finalize()))
+    }
+
+    /// Logits `[batch, classes]` of images `[batch, height, width, 3]`, in inference mode.
+    pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        self.output(0, vec![images.clone()])
+    }
+
+    /// The first half: outputs of the layers that cross `cut`, in inference mode.
+    pub fn forward_to(&self, cut: usize, images: &Tensor) -> Result<Vec<Tensor>> {
+        let keep: BTreeSet<usize> = self.crossing(cut).into_iter().collect();
+        if cut == 0 {
+            return Ok(vec![images.clone()]);
+        }
+        let run = self.run((0, cut), 0, vec![images.clone()], &keep)?;
+        Ok(run.values.into_values().collect())
+    }
+
+    /// The second half: logits from what crosses `cut` (from [`Self::forward_to`]), in inference mode.
+    pub fn output(&self, cut: usize, crossing: Vec<Tensor>) -> Result<Tensor> {
+        let last = self.graph.last();
+        let mut run = self.run((cut, last + 1), cut, crossing, &BTreeSet::from([last]))?;
+        run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))
+    }
+
+    /// Outputs of the named layers for images `[batch, height, width, 3]`, in inference mode.
+    pub fn activations(&self, images: &Tensor, layers: &[&str]) -> Result<BTreeMap<String, Tensor>> {
+        let indices = layers.iter().map(|&l| Ok((l, self.graph.output_of(l)?))).collect::<Result<Vec<_>>>()?;
+        let to = indices.iter().map(|(_, i)| i + 1).max().unwrap_or(1);
+        let run = self.run((0, to), 0, vec![images.clone()], &indices.iter().map(|&(_, i)| i).collect())?;
+        let value = |i| run.values.get(&i).cloned().ok_or_else(|| anyhow!("layer {i} was not computed"));
+        indices.into_iter().map(|(name, i)| Ok((name.to_string(), value(i)?))).collect()
+    }
+
+    /// Activation of `layer` and gradient of the logit of `class[i]` for image i with respect to it, whatever is frozen.
+    pub fn activation_and_gradient(&self, images: &Tensor, layer: &str, class: &[u32]) -> Result<ActivationGradient> {
+        let index = self.graph.output_of(layer)?;
+        let cut = index + 1;
+        ensure!(cut < self.graph.layers.len(), "layer {layer} is the output itself: name one before it");
+        let mut keep: BTreeSet<usize> = self.crossing(cut).into_iter().collect();
+        keep.insert(index);
+        let before = self.run((0, cut), 0, vec![images.clone()], &keep)?.values;
+        let activation = before.get(&index).cloned().ok_or_else(|| anyhow!("layer {layer} was not computed"))?;
+
+        let none = vec![false; self.parameters.len()];
+        let requires = self.requires(&none, Some(index));
+        let last = self.graph.last();
+        let executor = self.executor(Pass::Inference, &none);
+        let mut run = executor.forward((cut, last + 1), before, &BTreeSet::from([last]), &requires)?;
+        let logits = run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))?;
+        let (batch, classes) = logits.dims2()?;
+        ensure!(class.len() == batch, "{} classes for {batch} images", class.len());
+        let mut one_hot = vec![0f32; batch * classes];
+        for (row, &class) in one_hot.chunks_mut(classes).zip(class) {
+            *row.get_mut(class as usize).ok_or_else(|| anyhow!("class {class}: there are {classes}"))? = 1.0;
+        }
+        let seed = Tensor::from_vec(one_hot, (batch, classes), &self.device)?;
+        let mut gradients = executor.backward(run.tape, BTreeMap::from([(last, seed)]), &requires)?.layers;
+        let gradient = match gradients.remove(&index) {
+            Some(gradient) => gradient,
+            None => activation.zeros_like()?,
+        };
+        Ok(ActivationGradient { activation, gradient, logits })
+    }
+
+    /// Forward and backward pass of a training batch from what crosses `cut`. `loss` turns logits into the mean loss and its
+    /// gradient. Parameters do not change; moving statistics do in [`Self::update_statistics`].
+    pub fn train_step(
+        &self,
+        cut: usize,
+        crossing: Vec<Tensor>,
+        dropout_key: u64,
+        loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<StepOutput> {
+        let requires = self.requires(&self.trainable, None);
+        let last = self.graph.last();
+        let executor = self.executor(Pass::Training { dropout_key }, &self.trainable);
+        let values = self.cut_values(cut, crossing)?;
+        let mut run = executor.forward((cut, last + 1), values, &BTreeSet::from([last]), &requires)?;
+        let logits = run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))?;
+        let (loss, gradient) = loss(&logits)?;
+        let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>().context("the loss is no single number")?;
+        let backward = executor.backward(run.tape, BTreeMap::from([(last, gradient)]), &requires)?;
+        let gradients = self
+            .graph
+            .params
+            .iter()
+            .zip(backward.parameters)
+            .filter_map(|(spec, gradient)| Some((spec.name.clone(), gradient?)))
+            .collect();
+        Ok(StepOutput { loss, logits, gradients, statistics: run.statistics })
+    }
+
+    /// Moves the statistics of the live batch norms towards those of the step's batch.
+    pub fn update_statistics(&mut self, step: &StepOutput) -> Result<()> {
+        for (layer, statistics) in &step.statistics {
+            if let (Op::BatchNorm(bn), &[_, _, mean, variance]) =
+                (self.graph.layers[*layer].op, self.graph.layers[*layer].params.as_slice())
+            {
+                let old = (&self.parameters[mean], &self.parameters[variance]);
+                let (m, v) = ops::update_running(old.0, old.1, statistics, bn.momentum, bn.running_variance)?;
+                self.parameters[mean] = m;
+                self.parameters[variance] = v;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        range: (usize, usize),
+        cut: usize,
+        crossing: Vec<Tensor>,
+        keep: &BTreeSet<usize>,
+    ) -> Result<Forward> {
+        let none = vec![false; self.parameters.len()];
+        let requires = vec![false; self.graph.layers.len()];
+        let values = self.cut_values(cut, crossing)?;
+        self.executor(Pass::Inference, &none).forward(range, values, keep, &requires)
+    }
+
+    fn cut_values(&self, cut: usize, crossing: Vec<Tensor>) -> Result<BTreeMap<usize, Tensor>> {
+        let layers = if cut == 0 { vec![0] } else { self.crossing(cut) };
+        ensure!(layers.len() == crossing.len(), "{} tensors cross the cut, {} were given", layers.len(), crossing.len());
+        for (&layer, tensor) in layers.iter().zip(&crossing) {
+            let expected = self.graph.layers[layer].shape.dims();
+            ensure!(
+                tensor.dims().get(1..) == Some(expected.as_slice()),
+                "layer {} gives {expected:?} for an image, but a batch of {:?} came in",
+                self.graph.layers[layer].name,
+                tensor.dims()
+            );
+        }
+        Ok(layers.into_iter().zip(crossing).collect())
+    }
+
+    /// For each layer, whether the gradient of its output is wanted: something trainable, or the `source`, lies at or
+    /// before it.
+    fn requires(&self, trainable: &[bool], source: Option<usize>) -> Vec<bool> {
+        let mut requires = vec![false; self.graph.layers.len()];
+        for (i, layer) in self.graph.layers.iter().enumerate() {
+            requires[i] = source == Some(i)
+                || layer.params.iter().any(|&p| trainable[p])
+                || layer.inputs.iter().any(|&input| requires[input]);
+        }
+        requires
+    }
+
+    fn executor<'a>(&'a self, pass: Pass, trainable: &'a [bool]) -> Executor<'a> {
+        Executor { network: self, graph: &self.graph, parameters: &self.parameters, trainable, backend: self.backend, pass }
+    }
+
+    /// Kernel and bias of a convolution with its batch norm folded in; remembered while both are frozen.
+    pub(super) fn folded(&self, conv: usize, batch_norm: usize) -> Result<(Tensor, Tensor)> {
+        let frozen = batch_norm < self.frozen_before;
+        if frozen && let Some(folded) = self.folded_cache().get(&conv) {
+            return Ok(folded.clone());
+        }
+        let params = &self.graph.layers[conv].params;
+        let kernel = params.first().and_then(|&p| self.parameters.get(p)).ok_or_else(|| anyhow!("it has no kernel"))?;
+        let bias = params.get(1).and_then(|&p| self.parameters.get(p));
+        let folded = ops::fold_batch_norm(kernel, bias, &normalization(&self.graph, &self.parameters, batch_norm)?)?;
+        if frozen {
+            self.folded_cache().insert(conv, folded.clone());
+        }
+        Ok(folded)
+    }
+
+    fn folded_cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, (Tensor, Tensor)>> {
+        // A panic while it was held cannot have left a half-written entry.
+        self.folded.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn forget_folded(&self) {
+        self.folded_cache().clear();
+    }
+}
+
+fn hash_parameter(hasher: &mut Sha256, spec: &ParamSpec, value: &Tensor) -> Result<()> {
+    hasher.update(spec.name.as_bytes());
+    hasher.update(format!("{:?}", spec.shape).as_bytes());
+    for value in value.flatten_all()?.to_vec1::<f32>()? {
+        hasher.update(value.to_le_bytes());
+    }
+    Ok(())
+}

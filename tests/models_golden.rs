@@ -1,0 +1,204 @@
+//! Every backbone computes what its reference implementation computes, layer by layer, on formula weights.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use common::{assert_values_close, formula, formula_input, golden_json, golden_tensors, values};
+use ft::models::{Architecture, Graph, Naming, Network, ParamKind, ParamSpec, summary};
+use serde_json::Value;
+
+/// Formula values of a parameter, drawn in the reference's layout and brought into ours.
+pub fn formula_parameter(spec: &ParamSpec, naming: Naming, gain: f64) -> Tensor {
+    let count: usize = spec.shape.iter().product();
+    let kind = match spec.kind {
+        ParamKind::Bias => "bias",
+        ParamKind::Gamma => "gamma",
+        ParamKind::Beta => "beta",
+        ParamKind::MovingMean => "mean",
+        ParamKind::MovingVariance => "var",
+        _ => "kernel",
+    };
+    let fan_in = if kind == "kernel" { count / spec.shape[spec.shape.len() - 1] } else { 1 };
+    let values = formula(&spec.name, count, kind, fan_in, gain);
+    let tensor = |shape: Vec<usize>| Tensor::from_vec(values.clone(), shape, &Device::Cpu).unwrap();
+    let s = &spec.shape;
+    match (naming, spec.kind) {
+        (Naming::Torch, ParamKind::ConvKernel) => tensor(vec![s[3], s[2], s[0], s[1]]).permute((2, 3, 1, 0)).unwrap(),
+        (Naming::Torch, ParamKind::DenseKernel) => tensor(vec![s[1], s[0]]).t().unwrap(),
+        (Naming::Torch, ParamKind::FlattenedDenseKernel { height, width, channels }) => {
+            let t = tensor(vec![s[1], channels, height, width]).permute((2, 3, 1, 0)).unwrap();
+            t.reshape((s[0], s[1])).unwrap()
+        }
+        _ => tensor(s.clone()),
+    }
+}
+
+pub fn formula_network(graph: Graph, gain: f64) -> Network {
+    let naming = graph.naming;
+    let mut network = Network::new(graph, 0, &Device::Cpu).unwrap();
+    let parameters: BTreeMap<String, Tensor> = network
+        .named_parameters()
+        .map(|(spec, _)| (spec.name.clone(), formula_parameter(spec, naming, gain)))
+        .collect();
+    network.set_parameters(&parameters).unwrap();
+    network
+}
+
+fn dims(value: &Value) -> Vec<usize> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// `[n, h, w, c]` in the reference's layout.
+fn to_reference(tensor: &Tensor, naming: Naming) -> Tensor {
+    match (naming, tensor.rank()) {
+        (Naming::Torch, 4) => tensor.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap(),
+        _ => tensor.clone(),
+    }
+}
+
+fn check_summary(what: &str, tensor: &Tensor, expected: &Value) {
+    assert_eq!(tensor.dims(), dims(&expected["shape"]), "{what}: shape");
+    let all = values(tensor);
+    let count = all.len() as f64;
+    let mean = all.iter().sum::<f64>() / count;
+    let std = (all.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let expected_std = expected["std"].as_f64().unwrap();
+    assert_values_close(&format!("{what}: mean"), &[mean], &[expected["mean"].as_f64().unwrap()], 0.0, 1e-5 * expected_std);
+    assert_values_close(&format!("{what}: std"), &[std], &[expected_std], 1e-5, 0.0);
+    let sampled: Vec<f64> = dims(&expected["indices"]).iter().map(|&i| all[i]).collect();
+    let largest = all.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    assert_values_close(&format!("{what}: samples"), &sampled, &numbers(&expected["values"]), 0.0, 1e-5 * largest);
+}
+
+/// Our layer for a block of the reference.
+fn layer_of(block: &str, naming: Naming, graph: &Graph) -> String {
+    match (naming, block) {
+        (Naming::Torch, "stem") => "stem.pool".into(),
+        (Naming::Torch, "norm") => "norm.act".into(),
+        (Naming::Torch, "layer4" | "features") => {
+            let last = graph.layers.iter().rev().find(|l| l.name.starts_with(block)).unwrap();
+            last.name.clone()
+        }
+        _ => block.into(),
+    }
+}
+
+fn check_model(fixture: &str, architecture: &str) {
+    let json = golden_json(&format!("models/{fixture}.json"));
+    let tensors = golden_tensors(&format!("models/{fixture}.safetensors"));
+    let gain = json["gain"].as_f64().unwrap();
+    let architecture = Architecture::find(architecture).unwrap();
+    for run in json["runs"].as_array().unwrap() {
+        let input = dims(&run["input"]);
+        let torch = json["layout"].as_str().is_some_and(|l| l.contains("NCHW")) || input[1] == 3;
+        let (h, w) = if torch { (input[2], input[3]) } else { (input[1], input[2]) };
+        let has_logits = run.get("logits").is_some_and(|l| !l.is_null());
+        let graph =
+            if has_logits { architecture.with_top((h, w), 1000) } else { architecture.backbone((h, w)) }.unwrap();
+        let naming = graph.naming;
+        check_weights(fixture, &json, &graph, has_logits);
+        let network = formula_network(graph, gain);
+        let x = formula_input("input", &input);
+        let x = if torch { x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap() } else { x };
+
+        let key = run["key"].as_str().unwrap();
+        let mut wanted: Vec<(String, &Value)> = run["blocks"].as_array().unwrap().iter().map(|b| (layer_of(b["name"].as_str().unwrap(), naming, network.graph()), b)).collect();
+        let features = layer_of(run["features"]["name"].as_str().unwrap(), naming, network.graph());
+        wanted.push((features.clone(), &run["features"]));
+        wanted.retain(|(name, _)| network.graph().index_of(name).is_some());
+        assert!(wanted.len() > 10, "{fixture}: too few layers found by name");
+        let names: Vec<&str> = wanted.iter().map(|(n, _)| n.as_str()).collect();
+        let outputs = network.activations(&x, &names).unwrap();
+        for (name, expected) in &wanted {
+            let mut output = to_reference(&outputs[name], naming);
+            if expected["shape"].as_array().unwrap().len() == 4 && output.rank() == 2 {
+                output = output.unsqueeze(2).unwrap().unsqueeze(3).unwrap();
+            }
+            check_summary(&format!("{fixture} {key} {name}"), &output, expected);
+        }
+        let map = to_reference(&outputs[&features], naming);
+        if let Some(expected) = tensors.tensors.get(&format!("{key}/features")) {
+            common::assert_close(&format!("{fixture} {key} features"), &map, expected, 1e-5, 0.0);
+        }
+        let axes = if naming == Naming::Torch { (2, 3) } else { (1, 2) };
+        let gap = map.mean(axes).unwrap();
+        common::assert_close(&format!("{fixture} {key} gap"), &gap, tensors.get(&format!("{key}/gap")), 1e-5, 0.0);
+        if has_logits {
+            let logits = network.predict(&x).unwrap();
+            let expected = tensors.get(&format!("{key}/logits"));
+            common::assert_close(&format!("{fixture} {key} logits"), &logits, expected, 1e-5, 0.0);
+        }
+    }
+}
+
+/// Names and shapes of all parameters in the reference's order.
+fn check_weights(fixture: &str, json: &Value, graph: &Graph, top: bool) {
+    let mut expected: Vec<&Value> = json["weights"].as_array().unwrap().iter().collect();
+    match json.get("weights_top").and_then(Value::as_array) {
+        Some(all) if top && all.len() > expected.len() => expected = all.iter().collect(),
+        Some(rest) if top => expected.extend(rest),
+        _ => {}
+    }
+    let names: Vec<&str> = expected.iter().map(|w| w["name"].as_str().unwrap()).collect();
+    let ours: Vec<&str> = graph.params.iter().map(|p| p.name.as_str()).collect();
+    if graph.naming == Naming::Keras || top {
+        assert_eq!(ours, names, "{fixture}: names and order of the parameters");
+    } else {
+        assert_eq!(ours, names[..ours.len()], "{fixture}: names and order of the parameters");
+    }
+    for (spec, expected) in graph.params.iter().zip(expected) {
+        let mut ours = spec.shape.clone();
+        let mut reference = dims(&expected["shape"]);
+        ours.sort_unstable();
+        reference.sort_unstable();
+        if graph.naming == Naming::Keras {
+            assert_eq!(spec.shape, dims(&expected["shape"]), "{fixture}: {}", spec.name);
+        } else if !matches!(spec.kind, ParamKind::FlattenedDenseKernel { .. }) {
+            assert_eq!(ours, reference, "{fixture}: {}", spec.name);
+        }
+    }
+}
+
+macro_rules! models {
+    ($($test:ident: $fixture:literal is $architecture:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            check_model($fixture, $architecture);
+        })*
+    };
+}
+
+models! {
+    resnet50v2_equals_keras: "keras_resnet50v2" is "resnet50v2";
+    resnet50_equals_keras: "keras_resnet50" is "resnet50";
+    resnet101_equals_keras: "keras_resnet101" is "resnet101";
+    vgg16_equals_keras: "keras_vgg16" is "vgg16";
+    resnet50_equals_torchvision: "torchvision_resnet50" is "resnet50-torch";
+    resnet101_equals_torchvision: "torchvision_resnet101" is "resnet101-torch";
+    vgg16_equals_torchvision: "torchvision_vgg16" is "vgg16-torch";
+    resnetv2_50_equals_timm: "timm_resnetv2_50" is "resnetv2_50";
+}
+
+#[test]
+fn the_layer_table_of_resnet50v2_is_keras_own() {
+    let json = golden_json("models/keras_resnet50v2_layers.json");
+    let graph = Architecture::find("resnet50v2").unwrap().backbone((224, 224)).unwrap();
+    let rows = summary::rows(&Network::new(graph, 0, &Device::Cpu).unwrap());
+    let expected = json["layers"].as_array().unwrap();
+    assert_eq!(rows.len(), expected.len());
+    for (row, expected) in rows.iter().zip(expected) {
+        assert_eq!(row.index as u64, expected["index"].as_u64().unwrap());
+        assert_eq!(row.name, expected["name"].as_str().unwrap());
+        assert_eq!(row.class, expected["class"].as_str().unwrap(), "{}", row.name);
+        assert_eq!(row.params as u64, expected["params"].as_u64().unwrap(), "{}", row.name);
+        let shape: Vec<usize> =
+            expected["output_shape"].as_array().unwrap()[1..].iter().map(|v| v.as_u64().unwrap() as usize).collect();
+        assert_eq!(row.output_shape, shape, "{}", row.name);
+    }
+}
