@@ -1,0 +1,92 @@
+//! Everything that is wrong with a recipe, collected so that it can be reported at once.
+
+use std::collections::BTreeMap;
+
+use super::tree::{Item, Node, Place};
+
+/// The mistakes found so far, and where each key was written.
+#[derive(Default)]
+pub struct Problems {
+    lines: Vec<String>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Problems {
+    /// Remembers where the keys of a tree were written.
+    pub fn locate(&mut self, root: &Node) {
+        self.locate_below(root, "");
+    }
+
+    fn locate_below(&mut self, node: &Node, path: &str) {
+        if !path.is_empty() {
+            self.places.insert(path.to_owned(), node.place.clone());
+        }
+        if let Item::Table(entries) = &node.item {
+            for (key, child) in entries {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                self.locate_below(child, &path);
+            }
+        }
+    }
+
+    /// A mistake in the value of `key` (`train.lr`), reported at the place the key was written, if it was.
+    pub fn at_key(&mut self, key: &str, message: &str) {
+        match self.places.get(key) {
+            Some(place) => self.lines.push(format!("{place}: {key}: {message}")),
+            None => self.lines.push(format!("{key}: {message}")),
+        }
+    }
+
+    /// A mistake with its place already in the text.
+    pub fn line(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    /// Adds a mistake unless `holds`.
+    pub fn require(&mut self, holds: bool, key: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.at_key(key, &message());
+        }
+    }
+
+    /// One usage error with a line for each mistake, if there was any.
+    pub fn into_result(self, what: &str) -> anyhow::Result<()> {
+        match self.lines.as_slice() {
+            [] => Ok(()),
+            [only] => Err(crate::error::usage(format!("{what}: {only}"))),
+            lines => {
+                let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+                Err(crate::error::usage(format!("{what}: {} problems{list}", lines.len())))
+            }
+        }
+    }
+}
+
+/// `; did you mean ...?` if a known name is near, else nothing.
+pub fn suggestion(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => String::new(),
+    }
+}
+
+/// The known name that `name` was probably meant to be.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Nobody misspells a name at such length, and the comparison takes quadratic time.
+    if name.len() > 64 {
+        return None;
+    }
+    let lower = name.to_lowercase();
+    let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_lowercase());
+    let closest = known.iter().copied().min_by_key(|k| distance(k))?;
+    // A third of the letters may be wrong; a name that merely starts or ends alike counts too (`rate`, `learn_rate`).
+    let near = distance(closest) <= (lower.chars().count().max(closest.chars().count()) / 3).max(1);
+    if near {
+        return Some(closest);
+    }
+    let alike = |k: &str| {
+        let k = k.to_lowercase();
+        k.len() >= 3 && lower.len() >= 3 && (k.contains(&lower) || lower.contains(&k))
+    };
+    known.iter().copied().find(|k| alike(k))
+}

@@ -1,0 +1,279 @@
+//! Recipes: strict, every mistake at once, overridable, and their resolved form loads to the same recipe.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
+use ft::error::UsageError;
+use ft::recipe::head::{self, Activation, HeadLayer, Units};
+use ft::recipe::{self, BatchNormMode, ClassWeights, Convention, Expected, LossKind, OptimizerKind, Recipe};
+use proptest::prelude::*;
+
+fn overrides(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| (*s).to_owned()).collect()
+}
+
+/// The message of the usage error that loading `text` gives.
+#[track_caller]
+fn usage_error(text: &str, sets: &[&str]) -> String {
+    let error = recipe::from_text(text, "my.toml", &overrides(sets)).expect_err("the recipe should be refused");
+    error.downcast_ref::<UsageError>().unwrap_or_else(|| panic!("no usage error: {error:#}")).0.clone()
+}
+
+#[test]
+fn every_built_in_recipe_loads_and_carries_its_name_and_expected_result() {
+    for (name, _) in recipe::EMBEDDED {
+        let recipe = recipe::load(name, &[]).unwrap();
+        assert_eq!(recipe.name, *name);
+        assert!(!recipe.description.is_empty(), "{name}: no description");
+        let expected = recipe.expected.unwrap_or_else(|| panic!("{name}: no expected result"));
+        assert!(expected.test_accuracy > 0.5 && expected.source.len() > 20, "{name}: {expected:?}");
+    }
+}
+
+#[test]
+fn every_recipe_file_is_built_in() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    files.sort();
+    let names: Vec<&str> = recipe::EMBEDDED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, files);
+}
+
+#[test]
+fn an_empty_file_gives_the_documented_defaults() {
+    assert_eq!(recipe::from_text("", "my.toml", &[]).unwrap(), Recipe::default());
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_with_their_lines() {
+    let text = "nmae = \"x\"\nseed = -1\n[data]\nimage_size = 16\nsplit = { train = 0.9, val = 0.2, test = 0.1 }\n\
+                [train]\nepochs = 0\nbatch_size = 0\nlr = -1.0\noptimizer = \"adm\"\nmomentum = \"much\"\n\
+                [head]\nlayers = [\"gap\", \"dens(3)\", \"dropout(1.5)\"]\n[wieghts]\n";
+    let message = usage_error(text, &["train.beta_1=1", "train.epoch=3", "nonsense"]);
+    for part in [
+        "my.toml:1: nmae: unknown key; did you mean `name`?",
+        "my.toml:2: seed: expected a whole number that is not negative, found the number -1",
+        "my.toml:4: data.image_size: must be from 32 to 4096 pixels, it is 16",
+        "my.toml:5: data.split: train, val and test must sum to 1",
+        "my.toml:7: train.epochs: must be from 1",
+        "my.toml:8: train.batch_size: must be from 1",
+        "my.toml:9: train.lr: must be above 0, it is -1",
+        "my.toml:10: train.optimizer: \"adm\" is none of \"adam\", \"adamw\", \"sgd\"; did you mean \"adam\"?",
+        "my.toml:11: train.momentum: expected a number, found the text \"much\"",
+        "my.toml:13: head.layers: unknown head layer \"dens(3)\"; did you mean \"dense\"?",
+        "my.toml:13: head.layers: head layer \"dropout(1.5)\"",
+        "my.toml:14: wieghts: unknown key; did you mean `weights`?",
+        "--set train.beta_1=1: train.beta_1: must be at least 0 and below 1",
+        "--set train.epoch=3: train.epoch: unknown key; did you mean `epochs`?",
+        "--set nonsense: expected key=value",
+        "15 problems",
+    ] {
+        assert!(message.contains(part), "missing: {part}\nin: {message}");
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
+    let message = usage_error("", &["lr=0.1", "data.freeze_before=conv4"]);
+    assert!(message.contains("did you mean `train.lr`?"), "{message}");
+    assert!(message.contains("did you mean `backbone.freeze_before`?"), "{message}");
+}
+
+#[test]
+fn bad_toml_is_reported_with_its_line() {
+    let message = usage_error("name = \"x\"\nseed = = 3\n", &[]);
+    assert!(message.contains("my.toml:2: not valid TOML"), "{message}");
+}
+
+#[test]
+fn an_unknown_recipe_is_answered_with_the_nearest_name_and_the_list() {
+    let error = recipe::load("vgg16-gab", &[]).unwrap_err();
+    let message = &error.downcast_ref::<UsageError>().expect("a usage error").0;
+    assert!(message.contains("did you mean \"vgg16-gap\"?"), "{message}");
+    assert!(message.contains("cnn-basic, resnet50v2-unfreeze-conv4, vgg16-gap"), "{message}");
+    assert!(recipe::load("no/such/file.toml", &[]).unwrap_err().is::<UsageError>());
+}
+
+#[test]
+fn a_recipe_file_without_a_name_is_named_after_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, "weights = \"none\"\n[train]\nlr = 1\n").unwrap();
+    let recipe = recipe::load(path.to_str().unwrap(), &[]).unwrap();
+    assert_eq!((recipe.name.as_str(), recipe.train.lr), ("mine", 1.0));
+}
+
+#[test]
+fn overrides_take_toml_bare_words_and_lists_without_quotes() {
+    let sets = [
+        "train.lr=1e-3",
+        "backbone.until=conv4_block6_out",
+        "backbone.freeze_before=86",
+        "weights.missing=[conv5, \"post_bn\"]",
+        "head.layers=[gap, dense(8, relu), dense(classes)]",
+        "data.split.val=0.05",
+        "data.split.test=0.15",
+        "train.class_weights.rose=2",
+        "name=7",
+        "seed = 11",
+    ];
+    let recipe = recipe::from_text("[train]\nclass_weights = \"auto\"\n", "my.toml", &overrides(&sets)).unwrap();
+    assert_eq!(recipe.train.lr, 1e-3);
+    assert_eq!(recipe.backbone.until.as_deref(), Some("conv4_block6_out"));
+    assert_eq!(recipe.backbone.freeze_before, "86");
+    assert_eq!(recipe.weights.missing, ["conv5", "post_bn"]);
+    assert_eq!(recipe.head.layers, ["gap", "dense(8, relu)", "dense(classes)"]);
+    assert_eq!((recipe.data.split.val, recipe.data.split.test), (0.05, 0.15));
+    assert_eq!(recipe.train.class_weights, ClassWeights::PerClass(BTreeMap::from([("rose".to_owned(), 2.0)])));
+    assert_eq!((recipe.name.as_str(), recipe.seed), ("7", 11));
+}
+
+#[test]
+fn a_later_override_wins_and_none_takes_an_optional_key_back() {
+    let text = "[backbone]\nuntil = \"conv3_block4_out\"\n";
+    let sets = overrides(&["train.lr=1", "train.lr=2", "backbone.until=none"]);
+    let recipe = recipe::from_text(text, "my.toml", &sets).unwrap();
+    assert_eq!((recipe.train.lr, recipe.backbone.until), (2.0, None));
+}
+
+#[test]
+fn short_weights_keep_their_source_when_another_key_of_the_section_is_set() {
+    let text = "weights = \"file.h5\"";
+    let recipe = recipe::from_text(text, "my.toml", &overrides(&["weights.missing=[conv5]"])).unwrap();
+    assert_eq!(
+        (recipe.weights.source.as_str(), recipe.weights.missing.as_slice()),
+        ("file.h5", ["conv5".to_owned()].as_slice())
+    );
+    let recipe = recipe::from_text(text, "my.toml", &overrides(&["weights=none"])).unwrap();
+    assert_eq!(recipe.weights.source, "none");
+}
+
+#[test]
+fn an_override_that_is_half_a_list_is_refused() {
+    for set in ["weights.missing=[conv5", "weights.missing=\"conv5", "=3", "a..b=3", "train=3", "seed=1\nname=\"x\""] {
+        usage_error("", &[set]);
+    }
+}
+
+#[test]
+fn a_head_is_read_layer_by_layer() {
+    let text =
+        ["gap", "dense( 32 ,relu )", "batch_norm", "dense(16, leaky_relu)", "relu", "dropout(0.2)", "dense(classes)"];
+    let layers = head::parse(&overrides(&text)).unwrap();
+    assert_eq!(
+        layers,
+        [
+            HeadLayer::GlobalAveragePool,
+            HeadLayer::Dense { units: Units::Fixed(32), activation: Some(Activation::Relu) },
+            HeadLayer::BatchNorm,
+            HeadLayer::Dense { units: Units::Fixed(16), activation: Some(Activation::LeakyRelu) },
+            HeadLayer::Relu,
+            HeadLayer::Dropout(0.2),
+            HeadLayer::Dense { units: Units::Classes, activation: None },
+        ]
+    );
+    let spelled: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    assert_eq!(head::parse(&spelled).unwrap(), layers);
+}
+
+#[test]
+fn heads_that_cannot_work_are_refused_with_the_reason() {
+    for (layers, reason) in [
+        (vec![], "empty"),
+        (vec!["gap"], "the last head layer must be dense(classes)"),
+        (vec!["gap", "dense(classes, relu)"], "the last head layer must be dense(classes)"),
+        (vec!["dense(classes)"], "put gap, gmp or flatten before"),
+        (vec!["gap", "dense(classes)", "dense(classes)"], "only at the end"),
+        (vec!["gap", "flatten", "dense(classes)"], "more than one of gap"),
+        (vec!["gap", "dense(0)", "dense(classes)"], "from 1 to"),
+        (vec!["gap", "dense(3, tanh)", "dense(classes)"], "unknown activation"),
+        (vec!["gap", "dropout", "dense(classes)"], "write dropout(0.2)"),
+        (vec!["gap(3)", "dense(classes)"], "takes no arguments"),
+        (vec!["gap", "dense(3", "dense(classes)"], "closing bracket"),
+    ] {
+        let error = head::parse(&overrides(&layers)).expect_err("the head should be refused").to_string();
+        assert!(error.contains(reason), "{layers:?}: {error}");
+    }
+}
+
+fn preprocessing() -> impl Strategy<Value = Preprocessing> {
+    let channel = || prop::array::uniform3(0.01f32..2.0);
+    let normalization = prop_oneof![
+        Just(Normalization::Tf),
+        Just(Normalization::Caffe),
+        Just(Normalization::Unit),
+        (channel(), channel()).prop_map(|(mean, std)| Normalization::Torch { mean, std }),
+    ];
+    let fit = prop_oneof![Just(Fit::Squash), (0.5f32..1.0).prop_map(|fraction| Fit::Crop { fraction })];
+    (normalization, fit, any::<bool>()).prop_map(|(normalization, fit, antialias)| Preprocessing {
+        normalization,
+        interpolation: if antialias { Interpolation::Bicubic } else { Interpolation::Nearest },
+        antialias,
+        fit,
+    })
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let text = "[ -~äé\n]{1,12}x";
+    let general = (text, text, 0..=i64::MAX as u64, prop::option::of(0.0f64..=1.0));
+    let data = (text, prop::option::of(text), 32usize..4097, 0.0f64..0.5, 0..=i64::MAX as u64);
+    let layers = (
+        text,
+        prop::option::of("[a-m_0-9]{2,9}"),
+        text,
+        prop::collection::vec(text, 0..3),
+        prop::option::of(preprocessing()),
+    );
+    let rates = (1e-12f64..1e3, 0.01f64..1.0, any::<bool>(), prop::option::of(1e-12f64..1.0), 0.0f64..1.0);
+    let weights = prop_oneof![
+        Just(ClassWeights::None),
+        Just(ClassWeights::Auto),
+        prop::collection::btree_map(text, 0.0f64..9.0, 0..3).prop_map(ClassWeights::PerClass),
+    ];
+    (general, data, layers, rates, weights).prop_map(|(general, data, layers, rates, weights)| {
+        let mut recipe = Recipe { name: general.0, description: general.1, seed: general.2, ..Recipe::default() };
+        recipe.expected = general.3.map(|a| Expected { test_accuracy: a, tolerance: a / 3.0, source: "s".to_owned() });
+        recipe.data.source = data.0;
+        recipe.data.split_file = data.1.map(PathBuf::from);
+        recipe.data.image_size = data.2;
+        recipe.data.split = recipe::Split { train: 1.0 - data.3, val: data.3 / 2.0, test: data.3 / 2.0 };
+        recipe.data.split_seed = data.4;
+        recipe.backbone.model = layers.0;
+        recipe.backbone.until = layers.1;
+        recipe.backbone.freeze_before = layers.2;
+        recipe.backbone.batch_norm = if rates.2 { BatchNormMode::Stats } else { BatchNormMode::Frozen };
+        recipe.weights.missing = layers.3;
+        recipe.weights.preprocessing = layers.4;
+        recipe.train.lr = rates.0;
+        recipe.train.momentum = rates.1;
+        recipe.train.nesterov = rates.2;
+        recipe.train.epsilon = rates.3;
+        recipe.train.label_smoothing = rates.4;
+        recipe.train.class_weights = weights;
+        if !rates.2 {
+            recipe.train.optimizer = OptimizerKind::Sgd;
+            recipe.train.loss = LossKind::Sigmoid;
+            recipe.train.convention = Convention::Torch;
+        }
+        recipe
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_resolved_recipe_loads_to_the_same_recipe(recipe in recipes()) {
+        let text = recipe.to_toml().unwrap();
+        let again = recipe::from_text(&text, "resolved.toml", &[]);
+        prop_assert!(again.is_ok(), "{:#}\n{text}", again.unwrap_err());
+        prop_assert_eq!(again.unwrap(), recipe);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[ -~\n]{0,80}", set in "[ -~]{0,40}") {
+        let _ = recipe::from_text(&text, "any.toml", std::slice::from_ref(&set));
+    }
+}
