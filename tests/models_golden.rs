@@ -1,50 +1,14 @@
 //! Every backbone computes what its reference implementation computes, layer by layer, on formula weights.
 
 mod common;
-
-use std::collections::BTreeMap;
+#[path = "common/networks.rs"]
+mod networks;
 
 use candle_core::{Device, Tensor};
-use common::{assert_values_close, formula, formula_input, golden_json, golden_tensors, values};
-use ft::models::{Architecture, Graph, Naming, Network, ParamKind, ParamSpec, summary};
+use common::{assert_values_close, formula_input, golden_json, golden_tensors, values};
+use ft::models::{Architecture, Graph, Naming, Network, ParamKind, summary};
+use networks::formula_network;
 use serde_json::Value;
-
-/// Formula values of a parameter, drawn in the reference's layout and brought into ours.
-pub fn formula_parameter(spec: &ParamSpec, naming: Naming, gain: f64) -> Tensor {
-    let count: usize = spec.shape.iter().product();
-    let kind = match spec.kind {
-        ParamKind::Bias => "bias",
-        ParamKind::Gamma => "gamma",
-        ParamKind::Beta => "beta",
-        ParamKind::MovingMean => "mean",
-        ParamKind::MovingVariance => "var",
-        _ => "kernel",
-    };
-    let fan_in = if kind == "kernel" { count / spec.shape[spec.shape.len() - 1] } else { 1 };
-    let values = formula(&spec.name, count, kind, fan_in, gain);
-    let tensor = |shape: Vec<usize>| Tensor::from_vec(values.clone(), shape, &Device::Cpu).unwrap();
-    let s = &spec.shape;
-    match (naming, spec.kind) {
-        (Naming::Torch, ParamKind::ConvKernel) => tensor(vec![s[3], s[2], s[0], s[1]]).permute((2, 3, 1, 0)).unwrap(),
-        (Naming::Torch, ParamKind::DenseKernel) => tensor(vec![s[1], s[0]]).t().unwrap(),
-        (Naming::Torch, ParamKind::FlattenedDenseKernel { height, width, channels }) => {
-            let t = tensor(vec![s[1], channels, height, width]).permute((2, 3, 1, 0)).unwrap();
-            t.reshape((s[0], s[1])).unwrap()
-        }
-        _ => tensor(s.clone()),
-    }
-}
-
-pub fn formula_network(graph: Graph, gain: f64) -> Network {
-    let naming = graph.naming;
-    let mut network = Network::new(graph, 0, &Device::Cpu).unwrap();
-    let parameters: BTreeMap<String, Tensor> = network
-        .named_parameters()
-        .map(|(spec, _)| (spec.name.clone(), formula_parameter(spec, naming, gain)))
-        .collect();
-    network.set_parameters(&parameters).unwrap();
-    network
-}
 
 fn dims(value: &Value) -> Vec<usize> {
     value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect()

@@ -25,5 +25,5 @@ pub use freeze::freeze_boundary;
 pub use graph::Graph;
 pub use head::attach as attach_head;
 pub use layer::{BatchNorm, Layer, Op, Shape};
-pub use network::{ActivationGradient, BatchNormMode, Network, StepOutput};
+pub use network::{ActivationGradient, Network, StepOutput};
 pub use spec::{Naming, ParamKind, ParamSpec};

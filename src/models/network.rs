@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::execute::{Executor, Forward, Pass, normalization};
@@ -17,18 +16,7 @@ use super::plan::consumers;
 use super::spec::ParamSpec;
 use crate::files::hex;
 use crate::ops::{self, Backend, BatchStatistics};
-
-/// How batch norm behaves in the trained part of the backbone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BatchNormMode {
-    /// Normalises by the batch, updates the moving statistics, trains scale and offset.
-    Train,
-    /// Normalises by the batch and updates the moving statistics; scale and offset stay.
-    Stats,
-    /// Inference mode: nothing of it changes.
-    Frozen,
-}
+use crate::recipe::BatchNormMode;
 
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
 pub struct Network {

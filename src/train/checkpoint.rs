@@ -1,0 +1,125 @@
+//! A trained model in one file: safetensors with everything that using it needs in its metadata.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::data::preprocess::Preprocessing;
+use crate::files::write_atomically;
+use crate::models::{Architecture, Graph, Network, attach_head};
+use crate::recipe::{BatchNormMode, LossKind, head};
+
+/// Metadata key that says in which layout the tensors are.
+pub const LAYOUT_KEY: &str = "ft.layout";
+/// The only layout that `ft` writes: `[kernel_height, kernel_width, in, out]` and `[in, out]`.
+pub const LAYOUT: &str = "channels_last";
+const MODEL_KEY: &str = "ft.model";
+
+/// What a model is, without its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelDescription {
+    /// Name of the backbone.
+    pub architecture: String,
+    /// The last layer of the backbone that was kept, if it was cut.
+    pub until: Option<String>,
+    /// The head's layers as the recipe spells them.
+    pub head: Vec<String>,
+    /// Class names in the order of the outputs.
+    pub classes: Vec<String>,
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    pub preprocessing: Preprocessing,
+    pub freeze_before: String,
+    pub batch_norm: BatchNormMode,
+    /// Decides how logits become probabilities.
+    pub loss: LossKind,
+    /// Data set that it was trained on.
+    pub dataset: String,
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Completed epochs, counted from 1; 0 before training.
+    pub epoch: usize,
+    /// Validation accuracy after that epoch.
+    pub val_accuracy: Option<f64>,
+}
+
+impl ModelDescription {
+    /// The layers, without values.
+    pub fn graph(&self) -> Result<Graph> {
+        let size = (self.image_size, self.image_size);
+        let mut graph = Architecture::find(&self.architecture)?.backbone(size)?;
+        if let Some(until) = &self.until {
+            graph.cut_after(until).with_context(|| format!("backbone.until of {}", self.architecture))?;
+        }
+        attach_head(&mut graph, &head::parse(&self.head)?, self.classes.len())?;
+        Ok(graph)
+    }
+
+    /// The network with initial values from `seed`, frozen as described.
+    pub fn network(&self, seed: u64, device: &Device) -> Result<Network> {
+        let mut network = Network::new(self.graph()?, seed, device)?;
+        network.freeze(&self.freeze_before, self.batch_norm)?;
+        Ok(network)
+    }
+}
+
+/// Writes a model atomically.
+pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> Result<()> {
+    let metadata = [
+        ("format".to_owned(), "ft".to_owned()),
+        (LAYOUT_KEY.to_owned(), LAYOUT.to_owned()),
+        (MODEL_KEY.to_owned(), serde_json::to_string(description)?),
+    ];
+    let mut values = Vec::new();
+    for (spec, tensor) in network.named_parameters() {
+        let bytes: Vec<u8> =
+            tensor.flatten_all()?.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        values.push((spec.name.as_str(), spec.shape.clone(), bytes));
+    }
+    let views = values
+        .iter()
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))?;
+    write_atomically(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+/// Reads a model written by [`save`].
+///
+/// # Errors
+/// If the file is damaged, is no model of `ft`, or its tensors do not fit its description.
+pub fn load(path: &Path, device: &Device) -> Result<(ModelDescription, Network)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+    parse(&bytes, device).with_context(|| format!("{} is damaged or no model of ft", path.display()))
+}
+
+fn parse(bytes: &[u8], device: &Device) -> Result<(ModelDescription, Network)> {
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes)?;
+    let description = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get(MODEL_KEY))
+        .ok_or_else(|| anyhow!("no description of the model inside; `ft recipe --weights` takes weight files"))?;
+    let description: ModelDescription = serde_json::from_str(description)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in safetensors::SafeTensors::deserialize(bytes)?.tensors() {
+        if view.dtype() != Dtype::F32 {
+            bail!("tensor {name} is {:?}, expected F32", view.dtype());
+        }
+        let values: Vec<f32> =
+            view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
+    }
+    let mut network = description.network(0, device)?;
+    for (spec, _) in network.named_parameters() {
+        if !tensors.contains_key(&spec.name) {
+            bail!("tensor {} is missing", spec.name);
+        }
+    }
+    network.set_parameters(&tensors)?;
+    Ok((description, network))
+}

@@ -1,0 +1,45 @@
+//! What training tells the outside, and what the outside may tell training.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::models::Network;
+
+/// Figures of one epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean over the epoch's training batches, as they were seen (weights moving, dropout on).
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    /// In inference mode after the epoch; absent without validation photos.
+    pub val_loss: Option<f64>,
+    pub val_accuracy: Option<f64>,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Wall-clock time of the epoch, validation included.
+    pub seconds: f64,
+    /// Training photos per second of the training part.
+    pub images_per_second: f64,
+}
+
+/// Receives what training reaches; implemented by the run record and the command line.
+pub trait Observer {
+    /// A piece of work of `total` photos begins, e.g. `epoch 3/10`.
+    fn begin(&mut self, what: &str, total: usize);
+    /// `done` of the photos are through; `note` is a short running figure.
+    fn progress(&mut self, done: usize, note: &str);
+    /// The piece of work has ended.
+    fn end(&mut self);
+    /// A line for the log.
+    fn log(&mut self, line: &str);
+    /// An epoch is complete.
+    fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()>;
+    /// The network is better on the validation photos than ever before in this run.
+    fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()>;
+    /// Training has ended with these weights, complete or interrupted after `epochs`.
+    fn last(&mut self, network: &Network, epochs: usize) -> Result<()>;
+    /// Whether the user asked to stop.
+    fn stop_requested(&self) -> bool;
+}
