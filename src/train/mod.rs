@@ -1,1 +1,4 @@
 //! Training: loop, optimisers, metrics, checkpoints.
+
+pub mod metrics;
+pub mod optimizer;
