@@ -1,4 +1,8 @@
-//! Training: loop, optimisers, metrics, checkpoints.
+//! Training: loop, optimisers, losses, metrics, checkpoints.
 
+pub mod checkpoint;
 pub mod metrics;
+pub mod objective;
+pub mod observer;
 pub mod optimizer;
+pub mod source;
