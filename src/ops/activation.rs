@@ -1,7 +1,7 @@
 //! Activation functions. The gradient of ReLU at exactly 0 is 0, that of leaky ReLU is its slope, as in torch and Keras.
 
 use anyhow::Result;
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use super::Backend;
 use super::kernels::elementwise;
@@ -19,7 +19,7 @@ pub fn relu(backend: Backend, x: &Tensor) -> Result<Tensor> {
 pub fn relu_backward(backend: Backend, output: &Tensor, grad: &Tensor) -> Result<Tensor> {
     expect_shape("relu_backward", "the gradient", grad, output.dims())?;
     if runs_native("relu_backward", backend, output)? && runs_native("relu_backward", backend, grad)? {
-        return elementwise::leaky_relu_backward(output, grad, 0.0);
+        return elementwise::relu_backward(output, grad);
     }
     Ok(output.gt(0f64)?.where_cond(grad, &grad.zeros_like()?)?)
 }
@@ -27,18 +27,28 @@ pub fn relu_backward(backend: Backend, output: &Tensor, grad: &Tensor) -> Result
 /// `x` where positive, else `slope * x`.
 pub fn leaky_relu(backend: Backend, x: &Tensor, slope: f64) -> Result<Tensor> {
     if runs_native("leaky_relu", backend, x)? {
-        return elementwise::leaky_relu(x, slope as f32);
+        return elementwise::leaky_relu(x, divisor(slope));
     }
-    Ok(x.gt(0f64)?.where_cond(x, &(x * slope)?)?)
+    Ok(x.gt(0f64)?.where_cond(x, &composed_slope(x, slope)?)?)
 }
 
 /// Gradient of [`leaky_relu`] from its input.
 pub fn leaky_relu_backward(backend: Backend, input: &Tensor, grad: &Tensor, slope: f64) -> Result<Tensor> {
     expect_shape("leaky_relu_backward", "the gradient", grad, input.dims())?;
     if runs_native("leaky_relu_backward", backend, input)? && runs_native("leaky_relu_backward", backend, grad)? {
-        return elementwise::leaky_relu_backward(input, grad, slope as f32);
+        return elementwise::leaky_relu_backward(input, grad, divisor(slope));
     }
-    Ok(input.gt(0f64)?.where_cond(grad, &(grad * slope)?)?)
+    Ok(input.gt(0f64)?.where_cond(grad, &composed_slope(grad, slope)?)?)
+}
+
+/// Slopes such as 0.2 or 0.01 are no f32 numbers but their inverses are, so dividing by those rounds only once.
+fn divisor(slope: f64) -> f32 {
+    (1.0 / slope) as f32
+}
+
+fn composed_slope(x: &Tensor, slope: f64) -> Result<Tensor> {
+    let divisor = Tensor::new(1.0 / slope, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())?;
+    Ok(x.broadcast_div(&divisor)?)
 }
 
 /// `1 / (1 + exp(-x))`, without overflow for any `x`.

@@ -22,17 +22,19 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     unary(x, rectified)
 }
 
-/// `x` where positive, else `slope * x`.
-pub fn leaky_relu(x: &Tensor, slope: f32) -> Result<Tensor> {
-    unary(x, move |v| if v > 0.0 { v } else { slope * v })
+/// `grad` where `x` is positive, else 0.
+pub fn relu_backward(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    binary(x, grad, |x, g| if x > 0.0 { g } else { 0.0 })
 }
 
-/// `grad` where `x` is positive, else `slope * grad`.
-pub fn leaky_relu_backward(x: &Tensor, grad: &Tensor, slope: f32) -> Result<Tensor> {
-    if slope == 0.0 {
-        return binary(x, grad, |x, g| if x > 0.0 { g } else { 0.0 });
-    }
-    binary(x, grad, move |x, g| if x > 0.0 { g } else { slope * g })
+/// `x` where positive, else `x / divisor`.
+pub fn leaky_relu(x: &Tensor, divisor: f32) -> Result<Tensor> {
+    unary(x, move |v| if v > 0.0 { v } else { v / divisor })
+}
+
+/// `grad` where `x` is positive, else `grad / divisor`.
+pub fn leaky_relu_backward(x: &Tensor, grad: &Tensor, divisor: f32) -> Result<Tensor> {
+    binary(x, grad, move |x, g| if x > 0.0 { g } else { g / divisor })
 }
 
 fn unary(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
