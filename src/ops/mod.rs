@@ -12,7 +12,44 @@
 //!
 //! There is no tape here: [`crate::models::Network`] knows the order of its layers and calls the backward halves itself.
 
-use candle_core::{Device, Tensor};
+mod activation;
+mod add;
+mod average_pool;
+mod batch_norm;
+mod conv2d;
+mod dense;
+mod dropout;
+mod kernels;
+mod loss;
+mod max_pool;
+mod pad;
+mod shape;
+mod window;
+
+pub use activation::{
+    leaky_relu, leaky_relu_backward, log_softmax, log_softmax_backward, relu, relu_backward, sigmoid, sigmoid_backward,
+    softmax, softmax_backward, tanh, tanh_backward,
+};
+pub use add::{add, add_relu};
+pub use average_pool::{
+    adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
+    global_avg_pool_backward,
+};
+pub use batch_norm::{
+    BatchNormGradients, BatchStatistics, Normalization, RunningVariance, batch_norm_inference,
+    batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, fold_batch_norm, update_running,
+};
+pub use conv2d::{Conv2d, ConvGradients, conv2d, conv2d_backward};
+pub use dense::{DenseGradients, dense, dense_backward};
+pub use dropout::{dropout, dropout_backward};
+pub use loss::{
+    CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
+};
+pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
+pub use pad::{zero_pad, zero_pad_backward};
+pub use window::Pool;
+
+use candle_core::Device;
 
 /// Which form of the operations runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,311 @@
+//! Batch normalisation (Ioffe, Szegedy 2015) over the last dimension, with an optional fused ReLU.
+//!
+//! `output = (input - mean) * gamma / sqrt(variance + eps) + beta`, where an absent gamma means ones and an absent beta
+//! zeros. Tensors are `[.., channels]`, of any rank.
+
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+
+use super::shape::{expect_shape, rows_and_channels, runs_native};
+use super::{Backend, Needed, kernels};
+
+/// Mean and biased variance of a batch, `[channels]` each, over `count` rows.
+#[derive(Clone, Debug)]
+pub struct BatchStatistics {
+    pub mean: Tensor,
+    /// Divided by `count`, not by `count - 1`.
+    pub variance: Tensor,
+    pub count: usize,
+}
+
+/// Gradients of batch normalisation; `None` where not asked for or where there is no such parameter.
+#[derive(Clone, Debug, Default)]
+pub struct BatchNormGradients {
+    /// The shape of the input.
+    pub input: Option<Tensor>,
+    /// `[channels]`
+    pub gamma: Option<Tensor>,
+    /// `[channels]`
+    pub beta: Option<Tensor>,
+}
+
+/// Batch normalisation by given statistics, `[channels]` each.
+#[derive(Clone, Copy, Debug)]
+pub struct Normalization<'a> {
+    pub gamma: Option<&'a Tensor>,
+    pub beta: Option<&'a Tensor>,
+    pub mean: &'a Tensor,
+    pub variance: &'a Tensor,
+    pub eps: f64,
+}
+
+impl Normalization<'_> {
+    fn check(&self, operation: &str, channels: usize) -> Result<()> {
+        expect_shape(operation, "the mean", self.mean, &[channels])?;
+        expect_shape(operation, "the variance", self.variance, &[channels])?;
+        for (name, parameter) in [("gamma", self.gamma), ("beta", self.beta)] {
+            if let Some(parameter) = parameter {
+                expect_shape(operation, name, parameter, &[channels])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `1 / sqrt(variance + eps)`.
+    fn inverse_deviation(&self) -> Result<Tensor> {
+        Ok((self.variance + self.eps)?.sqrt()?.recip()?)
+    }
+
+    /// `gamma / sqrt(variance + eps)`.
+    fn scale(&self) -> Result<Tensor> {
+        let inverse = self.inverse_deviation()?;
+        Ok(match self.gamma {
+            Some(gamma) => (gamma * inverse)?,
+            None => inverse,
+        })
+    }
+}
+
+/// Which estimate of the variance enters the running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunningVariance {
+    /// Divided by the number of rows, as Keras does.
+    Biased,
+    /// Divided by the number of rows less one, as torch does.
+    Unbiased,
+}
+
+/// Normalises by the statistics of `input` itself, which are returned too.
+///
+/// Fails if gamma or beta is not `[channels]`.
+pub fn batch_norm_train(
+    backend: Backend,
+    input: &Tensor,
+    gamma: Option<&Tensor>,
+    beta: Option<&Tensor>,
+    eps: f64,
+    relu: bool,
+) -> Result<(Tensor, BatchStatistics)> {
+    let (count, _) = rows_and_channels("batch_norm_train", input)?;
+    ensure!(count > 0, "batch_norm_train: the input {:?} has no rows", input.dims());
+    let (mean, variance) = if runs_native("batch_norm_train", backend, input)? {
+        kernels::norm::statistics(input)?
+    } else {
+        composed_statistics(input)?
+    };
+    let statistics = BatchStatistics { mean, variance, count };
+    let normalization = of_batch(&statistics, gamma, beta, eps);
+    let output = batch_norm_inference(backend, input, &normalization, relu)?;
+    Ok((output, statistics))
+}
+
+/// Gradients of [`batch_norm_train`], statistics included, for the gradient `grad` of its output.
+///
+/// `statistics` are those the forward pass returned. With `relu` the mask is found again from the input, by the same
+/// arithmetic as in the forward pass, so that it is the same to the bit.
+#[allow(clippy::too_many_arguments)] // what batch normalisation consists of
+pub fn batch_norm_train_backward(
+    backend: Backend,
+    input: &Tensor,
+    gamma: Option<&Tensor>,
+    beta: Option<&Tensor>,
+    statistics: &BatchStatistics,
+    eps: f64,
+    relu: bool,
+    grad: &Tensor,
+    needed: Needed,
+) -> Result<BatchNormGradients> {
+    let normalization = of_batch(statistics, gamma, beta, eps);
+    backward("batch_norm_train_backward", backend, input, &normalization, relu, grad, needed, true)
+}
+
+/// Normalises by given statistics.
+///
+/// Fails if a parameter or statistic is not `[channels]`.
+pub fn batch_norm_inference(
+    backend: Backend,
+    input: &Tensor,
+    normalization: &Normalization,
+    relu: bool,
+) -> Result<Tensor> {
+    let (_, channels) = rows_and_channels("batch_norm", input)?;
+    normalization.check("batch_norm", channels)?;
+    let scale = normalization.scale()?;
+    if runs_native("batch_norm", backend, input)? {
+        return kernels::norm::apply(input, normalization.mean, &scale, normalization.beta, relu);
+    }
+    composed_apply(input, normalization, &scale, relu)
+}
+
+/// Gradients of [`batch_norm_inference`], whose statistics are constants.
+pub fn batch_norm_inference_backward(
+    backend: Backend,
+    input: &Tensor,
+    normalization: &Normalization,
+    relu: bool,
+    grad: &Tensor,
+    needed: Needed,
+) -> Result<BatchNormGradients> {
+    backward("batch_norm_inference_backward", backend, input, normalization, relu, grad, needed, false)
+}
+
+/// Running statistics after a training step: `keep * old + (1 - keep) * batch`. `keep` is Keras' momentum, and 1 minus
+/// torch's.
+///
+/// Fails for the unbiased variance of a single row, which does not exist.
+pub fn update_running(
+    old_mean: &Tensor,
+    old_variance: &Tensor,
+    statistics: &BatchStatistics,
+    momentum_keep: f64,
+    kind: RunningVariance,
+) -> Result<(Tensor, Tensor)> {
+    let BatchStatistics { mean, variance, count } = statistics;
+    expect_shape("update_running", "the running mean", old_mean, mean.dims())?;
+    expect_shape("update_running", "the running variance", old_variance, mean.dims())?;
+    let correction = match kind {
+        RunningVariance::Biased => 1.0,
+        RunningVariance::Unbiased => {
+            ensure!(
+                *count > 1,
+                "update_running: one value per channel has no unbiased variance; use a larger batch or larger images, \
+                 or freeze this batch norm"
+            );
+            *count as f64 / (*count - 1) as f64
+        }
+    };
+    let keep = momentum_keep;
+    let new_mean = ((old_mean * keep)? + (mean * (1.0 - keep))?)?;
+    let new_variance = ((old_variance * keep)? + (variance * ((1.0 - keep) * correction))?)?;
+    Ok((new_mean, new_variance))
+}
+
+/// A convolution kernel `[kernel_height, kernel_width, in, out]` (or dense kernel `[in, out]`) and bias `[out]` that do
+/// the work of the given ones and the batch normalisation after them.
+pub fn fold_batch_norm(
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    normalization: &Normalization,
+) -> Result<(Tensor, Tensor)> {
+    let (_, channels) = rows_and_channels("fold_batch_norm", kernel)?;
+    normalization.check("fold_batch_norm", channels)?;
+    let scale = normalization.scale()?;
+    let shifted = match bias {
+        Some(bias) => {
+            expect_shape("fold_batch_norm", "the bias", bias, &[channels])?;
+            (bias - normalization.mean)?
+        }
+        None => normalization.mean.neg()?,
+    };
+    let bias = (shifted * &scale)?;
+    let bias = match normalization.beta {
+        Some(beta) => (bias + beta)?,
+        None => bias,
+    };
+    Ok((kernel.broadcast_mul(&scale)?, bias))
+}
+
+fn of_batch<'a>(
+    statistics: &'a BatchStatistics,
+    gamma: Option<&'a Tensor>,
+    beta: Option<&'a Tensor>,
+    eps: f64,
+) -> Normalization<'a> {
+    Normalization { gamma, beta, mean: &statistics.mean, variance: &statistics.variance, eps }
+}
+
+#[allow(clippy::too_many_arguments)] // what batch normalisation consists of
+fn backward(
+    operation: &str,
+    backend: Backend,
+    input: &Tensor,
+    normalization: &Normalization,
+    relu: bool,
+    grad: &Tensor,
+    needed: Needed,
+    through_statistics: bool,
+) -> Result<BatchNormGradients> {
+    let (count, channels) = rows_and_channels(operation, input)?;
+    normalization.check(operation, channels)?;
+    expect_shape(operation, "the gradient", grad, input.dims())?;
+    let mut gradients = BatchNormGradients::default();
+    if !needed.input && !needed.parameters {
+        return Ok(gradients);
+    }
+    let native = runs_native(operation, backend, input)?;
+    let (scale, inverse) = (normalization.scale()?, normalization.inverse_deviation()?);
+    let masked = if native || !relu { grad.clone() } else { composed_mask(input, normalization, &scale, grad)? };
+    // Sums over the rows of the gradient and of gradient * (input - mean).
+    let sums = if !needed.parameters && !through_statistics {
+        None
+    } else if native {
+        let mask = relu.then_some((&scale, normalization.beta));
+        Some(kernels::norm::gradient_sums(input, grad, normalization.mean, mask)?)
+    } else {
+        let centred = input.broadcast_sub(normalization.mean)?;
+        Some((column_sums(&masked)?, column_sums(&(&masked * centred)?)?))
+    };
+    if let (true, Some((plain, centred))) = (needed.parameters, &sums) {
+        gradients.gamma = normalization.gamma.map(|_| centred * &inverse).transpose()?;
+        gradients.beta = normalization.beta.map(|_| plain.clone());
+    }
+    if needed.input {
+        // With g the masked gradient: scale * (g - sum(g) / n - (x - mean) * sum(g (x - mean)) / (n (variance + eps)))
+        let corrections = match &sums {
+            Some((plain, centred)) if through_statistics => {
+                let n = count as f64;
+                Some(((plain / n)?, ((centred * inverse.sqr()?)? / n)?))
+            }
+            _ => None,
+        };
+        gradients.input = Some(if native {
+            kernels::norm::input_gradient(input, grad, normalization, &scale, corrections.as_ref(), relu)?
+        } else {
+            composed_input_gradient(input, &masked, normalization, &scale, corrections.as_ref())?
+        });
+    }
+    Ok(gradients)
+}
+
+/// Sums over all dimensions but the last: `[channels]`. A product with ones, which is the fast reduction everywhere.
+fn column_sums(tensor: &Tensor) -> Result<Tensor> {
+    let (rows, channels) = rows_and_channels("batch_norm", tensor)?;
+    let ones = Tensor::ones((1, rows), tensor.dtype(), tensor.device())?;
+    Ok(ones.matmul(&tensor.reshape((rows, channels))?)?.reshape(channels)?)
+}
+
+fn composed_statistics(input: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (rows, _) = rows_and_channels("batch_norm_train", input)?;
+    let mean = (column_sums(input)? / rows as f64)?;
+    let variance = (column_sums(&input.broadcast_sub(&mean)?.sqr()?)? / rows as f64)?;
+    Ok((mean, variance))
+}
+
+fn composed_apply(input: &Tensor, normalization: &Normalization, scale: &Tensor, relu: bool) -> Result<Tensor> {
+    let output = input.broadcast_sub(normalization.mean)?.broadcast_mul(scale)?;
+    let output = match normalization.beta {
+        Some(beta) => output.broadcast_add(beta)?,
+        None => output,
+    };
+    Ok(if relu { output.relu()? } else { output })
+}
+
+/// The gradient where the forward pass was above 0, else 0.
+fn composed_mask(input: &Tensor, normalization: &Normalization, scale: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let output = composed_apply(input, normalization, scale, false)?;
+    Ok(output.gt(0f64)?.where_cond(grad, &grad.zeros_like()?)?)
+}
+
+fn composed_input_gradient(
+    input: &Tensor,
+    masked: &Tensor,
+    normalization: &Normalization,
+    scale: &Tensor,
+    corrections: Option<&(Tensor, Tensor)>,
+) -> Result<Tensor> {
+    let Some((plain, centred)) = corrections else {
+        return Ok(masked.broadcast_mul(scale)?);
+    };
+    let slope = input.broadcast_sub(normalization.mean)?.broadcast_mul(centred)?;
+    Ok((masked.broadcast_sub(plain)? - slope)?.broadcast_mul(scale)?)
+}

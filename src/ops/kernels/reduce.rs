@@ -1,0 +1,48 @@
+//! Sums over the rows of a `[.., channels]` tensor.
+
+use anyhow::Result;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::memory::{tensor, with_values};
+use super::simd::vectorised;
+
+/// Rows that are summed in f32 before their sum enters an f64 total: few enough for accuracy, and 64 KiB to 1 MiB of
+/// memory. Depends on the shape only.
+pub fn block_rows(channels: usize) -> usize {
+    (65_536 / channels.max(1)).clamp(16, 256)
+}
+
+/// Sums over all dimensions but the last: `[channels]`.
+pub fn column_sums(rows: &Tensor) -> Result<Tensor> {
+    let channels = rows.dims().last().copied().unwrap_or(1).max(1);
+    with_values!(values = rows; {
+        let partial = values.par_chunks(block_rows(channels) * channels).map(|block| {
+            let mut sums = vec![0f32; channels];
+            vectorised(|| add_rows(&mut sums, block));
+            sums
+        });
+        tensor(total(partial.collect(), channels).into_iter().map(|v| v as f32).collect(), &[channels])
+    })
+}
+
+/// Adds every row to `sums`.
+#[inline(always)]
+pub fn add_rows(sums: &mut [f32], rows: &[f32]) {
+    for row in rows.chunks_exact(sums.len()) {
+        for (sum, &v) in sums.iter_mut().zip(row) {
+            *sum += v;
+        }
+    }
+}
+
+/// The sum of partial sums in their order, in f64.
+pub fn total(partial: Vec<Vec<f32>>, channels: usize) -> Vec<f64> {
+    let mut sums = vec![0f64; channels];
+    for part in &partial {
+        for (sum, &v) in sums.iter_mut().zip(part) {
+            *sum += f64::from(v);
+        }
+    }
+    sums
+}
