@@ -1,0 +1,73 @@
+//! What a long command shows on stderr: a progress bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two plain lines of the same piece of work.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows the progress of one piece of work after the other.
+pub struct Console {
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    what: String,
+    total: usize,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Self { terminal, bar: None, what: String::new(), total: 0, started: now, last_line: now }
+    }
+}
+
+impl Console {
+    /// A piece of work of `total` photos begins.
+    pub fn begin(&mut self, what: &str, total: usize) {
+        self.end();
+        self.what = what.to_owned();
+        self.total = total;
+        self.started = Instant::now();
+        self.last_line = self.started;
+        if self.terminal {
+            let style = ProgressStyle::with_template("{prefix:<14} [{bar:28}] {pos}/{len} {per_sec}, {eta} left {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(self.what.clone());
+            self.bar = Some(bar);
+        }
+    }
+
+    /// `done` photos are through.
+    pub fn progress(&mut self, done: usize, note: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.set_message(note.to_owned());
+        } else if self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let rate = done as f64 / self.started.elapsed().as_secs_f64();
+            let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
+            let note = if note.is_empty() { String::new() } else { format!(", {note}") };
+            eprintln!("{}: {done}/{} images, {rate:.1} images/s, {left:.0} s left{note}", self.what, self.total);
+        }
+    }
+
+    /// The piece of work has ended.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A line for the log, above the bar if there is one.
+    pub fn log(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+}
