@@ -1,1 +1,41 @@
-//! The experiment record: one folder of plain files a run.
+//! The experiment record: a run is a folder of plain files, written atomically or appended line by line. Nothing is overwritten by
+//! a later run, and a run's status is derived from what lies in its folder.
+//!
+//! | file | content |
+//! |---|---|
+//! | `recipe.toml` | the resolved recipe |
+//! | `command.txt` | the command line |
+//! | `environment.json` | version, machine, device, weights file and its hash, start time |
+//! | `data.csv`, `skipped.csv` | which photo was in which part; which could not be read, and why |
+//! | `metrics.csv` | one line for each epoch |
+//! | `best.safetensors`, `last.safetensors` | checkpoints, at the best validation accuracy and the last epoch |
+//! | `predictions.csv` | truth, prediction and logits of each photo |
+//! | `result.json` | the figures; its presence means that the run ended in order |
+//! | `error.txt` | why it failed |
+//! | `lock` | locked while the run's process lives |
+
+mod environment;
+mod list;
+mod predictions;
+mod write;
+
+pub use environment::{Environment, WeightsFile};
+pub use list::{RunInfo, Status, list, resolve};
+pub use predictions::{Prediction, read_predictions, write_predictions};
+pub use write::{DataRow, Epoch, RunResult, RunWriter, SkippedRow, read_epochs};
+
+/// Names of the files of a run folder.
+pub mod file {
+    pub const RECIPE: &str = "recipe.toml";
+    pub const COMMAND: &str = "command.txt";
+    pub const ENVIRONMENT: &str = "environment.json";
+    pub const DATA: &str = "data.csv";
+    pub const SKIPPED: &str = "skipped.csv";
+    pub const METRICS: &str = "metrics.csv";
+    pub const PREDICTIONS: &str = "predictions.csv";
+    pub const BEST: &str = "best.safetensors";
+    pub const LAST: &str = "last.safetensors";
+    pub const RESULT: &str = "result.json";
+    pub const ERROR: &str = "error.txt";
+    pub const LOCK: &str = "lock";
+}

@@ -1,0 +1,265 @@
+//! Finding runs: the list, and what `best`, `latest`, an id or a path mean.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::write::{RunResult, is_running, read_epochs};
+use super::{Environment, file};
+use crate::error::usage;
+use crate::recipe::nearest;
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its process lives.
+    Running,
+    Finished,
+    /// Ended by the user, or with its process.
+    Interrupted,
+    /// Ended with an error.
+    Failed,
+    /// Its folder cannot be read.
+    Damaged,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Damaged => "damaged",
+        })
+    }
+}
+
+/// A run at a glance. What its folder does not tell is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunInfo {
+    pub id: String,
+    pub folder: PathBuf,
+    pub status: Status,
+    /// UTC, RFC 3339.
+    pub started: String,
+    pub recipe: Option<String>,
+    pub dataset: Option<String>,
+    pub model: Option<String>,
+    /// Epochs completed.
+    pub epochs: usize,
+    /// Epochs asked for.
+    pub epochs_planned: Option<usize>,
+    pub best_val_accuracy: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    /// Of the whole run if it ended in order, else of its epochs.
+    pub seconds: f64,
+    /// There is a best checkpoint.
+    pub has_model: bool,
+    /// What is wrong with the folder, or why the run failed.
+    pub problem: Option<String>,
+    #[serde(skip)]
+    order: Timestamp,
+}
+
+/// All runs in a folder, newest first. Damaged ones are listed as such; folders that are no runs are left out, and so is
+/// everything if the folder does not exist.
+///
+/// # Errors
+/// If the folder exists but cannot be read.
+pub fn list(runs: &Path) -> Result<Vec<RunInfo>> {
+    let entries = match fs::read_dir(runs) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read the runs folder {}", runs.display())),
+    };
+    let mut infos = Vec::new();
+    for entry in entries {
+        let folder = entry.with_context(|| format!("cannot read the runs folder {}", runs.display()))?.path();
+        if folder.is_dir() && is_run(&folder) {
+            infos.push(info(&folder));
+        }
+    }
+    infos.sort_by(|a, b| (b.order, &b.id).cmp(&(a.order, &a.id)));
+    Ok(infos)
+}
+
+fn is_run(folder: &Path) -> bool {
+    [file::RECIPE, file::LOCK, file::BEST].iter().any(|name| folder.join(name).is_file())
+        || time_of_id(&id_of(folder)).is_some()
+}
+
+fn id_of(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The time in `20250131-235959-name-1a2b`.
+fn time_of_id(id: &str) -> Option<Timestamp> {
+    let time = DateTime::strptime("%Y%m%d-%H%M%S", id.get(..15)?).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Reads what there is; collects what is damaged.
+fn info(folder: &Path) -> RunInfo {
+    // Asked first: of a run that is over, all files are final when they are read below.
+    let running = is_running(folder);
+    let mut problems = Vec::new();
+    let recipe = or_note(read_recipe(folder), &mut problems);
+    let environment: Option<Environment> = or_note(read_json(folder, file::ENVIRONMENT), &mut problems).flatten();
+    let result: Option<RunResult> = or_note(read_json(folder, file::RESULT), &mut problems).flatten();
+    let epochs = match folder.join(file::METRICS).exists() {
+        true => or_note(read_epochs(folder), &mut problems).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let status = match &result {
+        _ if running => Status::Running,
+        _ if !problems.is_empty() => Status::Damaged,
+        Some(result) if result.interrupted => Status::Interrupted,
+        Some(_) => Status::Finished,
+        None if folder.join(file::ERROR).exists() => Status::Failed,
+        None => Status::Interrupted,
+    };
+    if status == Status::Failed {
+        let text = fs::read_to_string(folder.join(file::ERROR)).unwrap_or_default();
+        problems.push(text.trim().to_owned());
+    }
+    let key = |path: &[&str]| {
+        let mut value = recipe.as_ref()?.get(*path.first()?)?;
+        for part in path.iter().skip(1) {
+            value = value.get(part)?;
+        }
+        Some(value.clone())
+    };
+    let text = |path: &[&str]| key(path)?.as_str().map(str::to_owned);
+    let id = id_of(folder);
+    let started = environment.as_ref().and_then(|e| e.started.parse().ok()).or_else(|| time_of_id(&id));
+    let order = started.or_else(|| modified(folder)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let best = epochs.iter().filter_map(|e| e.val_accuracy).filter(|a| a.is_finite()).reduce(f64::max);
+    RunInfo {
+        status,
+        started: order.to_string(),
+        recipe: text(&["name"]),
+        dataset: result.as_ref().map(|r| r.dataset.clone()).or_else(|| text(&["data", "source"])),
+        model: text(&["backbone", "model"]),
+        epochs: epochs.len(),
+        epochs_planned: key(&["train", "epochs"]).and_then(|v| v.as_integer()).and_then(|n| n.try_into().ok()),
+        best_val_accuracy: result.as_ref().and_then(|r| r.best_val_accuracy).or(best),
+        test_accuracy: result.as_ref().and_then(|r| r.test_accuracy),
+        seconds: result.as_ref().map_or_else(|| epochs.iter().map(|e| e.seconds).sum(), |r| r.seconds),
+        has_model: folder.join(file::BEST).is_file(),
+        problem: (!problems.is_empty()).then(|| problems.join("; ")),
+        folder: folder.to_owned(),
+        id,
+        order,
+    }
+}
+
+fn or_note<T>(value: Result<T>, problems: &mut Vec<String>) -> Option<T> {
+    value.map_err(|e| problems.push(format!("{e:#}"))).ok()
+}
+
+/// Not as strict as loading a recipe: a list should also show runs of other versions.
+fn read_recipe(folder: &Path) -> Result<toml::Table> {
+    let text =
+        fs::read_to_string(folder.join(file::RECIPE)).with_context(|| format!("no readable {}", file::RECIPE))?;
+    toml::from_str(&text).map_err(|e| anyhow!("{} is damaged: {}", file::RECIPE, e.message()))
+}
+
+/// `None` if there is no such file.
+fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{name} is damaged")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read {name}")),
+    }
+}
+
+fn modified(folder: &Path) -> Option<Timestamp> {
+    fs::metadata(folder).and_then(|m| m.modified()).ok()?.try_into().ok()
+}
+
+/// The folder of a run: `best` (highest validation accuracy of the runs that ended and kept a checkpoint), `latest` (the newest
+/// with a checkpoint), an id, the beginning of one, or a path.
+///
+/// # Errors
+/// A usage error that names what exists if `which` is no run or begins several; a plain one if there is no run to choose from.
+pub fn resolve(runs: &Path, which: &str) -> Result<PathBuf> {
+    let infos = list(runs)?;
+    match which {
+        "best" => return best(runs, &infos),
+        "latest" => return latest(runs, &infos),
+        _ => {}
+    }
+    if let Some(run) = infos.iter().find(|run| run.id == which) {
+        return Ok(run.folder.clone());
+    }
+    if let Some(folder) = by_path(Path::new(which)) {
+        return Ok(folder);
+    }
+    let begins: Vec<&RunInfo> = infos.iter().filter(|run| !which.is_empty() && run.id.starts_with(which)).collect();
+    match begins.as_slice() {
+        [run] => Ok(run.folder.clone()),
+        [] => Err(unknown(runs, which, &infos)),
+        several => Err(usage(format!("{which:?} begins several runs:{}", ids(several.iter().copied())))),
+    }
+}
+
+fn best(runs: &Path, infos: &[RunInfo]) -> Result<PathBuf> {
+    let ended = |run: &&RunInfo| matches!(run.status, Status::Finished | Status::Interrupted) && run.has_model;
+    let scored = infos.iter().filter(ended).filter_map(|run| Some((run.best_val_accuracy?, run)));
+    // Of equal ones the first, which is the newest.
+    let best = scored.reduce(|best, run| if run.0 > best.0 { run } else { best });
+    best.map(|(_, run)| run.folder.clone()).with_context(|| {
+        format!(
+            "no run in {} has ended with a checkpoint and a validation accuracy{}\n  train one first, e.g. `ft recipe cnn-basic`",
+            runs.display(),
+            existing(infos)
+        )
+    })
+}
+
+fn latest(runs: &Path, infos: &[RunInfo]) -> Result<PathBuf> {
+    let latest = infos.iter().find(|run| run.has_model && run.status != Status::Damaged);
+    latest.map(|run| run.folder.clone()).with_context(|| {
+        format!(
+            "no run in {} has a checkpoint{}\n  train one first, e.g. `ft recipe cnn-basic`",
+            runs.display(),
+            existing(infos)
+        )
+    })
+}
+
+/// A run folder, or a file in one.
+fn by_path(path: &Path) -> Option<PathBuf> {
+    let folder = if path.is_file() { path.parent()? } else { path };
+    let is_run = folder.join(file::RECIPE).is_file() || folder.join(file::BEST).is_file();
+    is_run.then(|| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+}
+
+fn unknown(runs: &Path, which: &str, infos: &[RunInfo]) -> anyhow::Error {
+    let names: Vec<&str> = ["best", "latest"].into_iter().chain(infos.iter().map(|run| run.id.as_str())).collect();
+    let hint = nearest(which, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    usage(format!("there is no run {which:?} in {}{hint}{}", runs.display(), existing(infos)))
+}
+
+fn existing(infos: &[RunInfo]) -> String {
+    if infos.is_empty() { "; there are no runs yet".to_owned() } else { format!("; there are:{}", ids(infos)) }
+}
+
+/// A line for each of the first ten.
+fn ids<'a>(infos: impl IntoIterator<Item = &'a RunInfo>) -> String {
+    let all: Vec<String> = infos.into_iter().map(|run| format!("\n  {} ({})", run.id, run.status)).collect();
+    let more = all.len().saturating_sub(10);
+    let mut text: String = all.into_iter().take(10).collect();
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more, see `ft runs`"));
+    }
+    text
+}

@@ -1,0 +1,253 @@
+//! Writing a run.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::Environment;
+use super::file;
+use super::predictions::{Prediction, write_predictions};
+use crate::files::{sha256, write_atomically};
+use crate::recipe::Recipe;
+
+/// A photo's line of `data.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataRow {
+    /// `train`, `val` or `test`.
+    pub split: String,
+    pub path: String,
+    /// Name of its class.
+    pub class: String,
+}
+
+/// A line of `skipped.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SkippedRow {
+    pub path: String,
+    pub reason: String,
+}
+
+/// An epoch's line of `metrics.csv`. Validation figures are empty if there are no validation photos.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    pub val_loss: Option<f64>,
+    pub val_accuracy: Option<f64>,
+    pub lr: f64,
+    /// Training and validation of this epoch.
+    pub seconds: f64,
+    /// Training photos a second, validation not counted.
+    pub images_per_second: f64,
+}
+
+/// Content of `result.json`, and what `--json` prints.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunResult {
+    /// Name of the run folder.
+    pub run: String,
+    pub recipe: String,
+    pub dataset: String,
+    pub model: String,
+    /// Number of classes.
+    pub classes: usize,
+    pub class_names: Vec<String>,
+    pub total_params: usize,
+    pub trainable_params: usize,
+    /// Epochs completed.
+    pub epochs: usize,
+    /// The epoch of the best checkpoint, counted from 1.
+    pub best_epoch: Option<usize>,
+    pub best_val_accuracy: Option<f64>,
+    /// Of the best checkpoint; absent if there are no test photos.
+    pub test_accuracy: Option<f64>,
+    pub test_loss: Option<f64>,
+    /// Wall-clock time of the whole run.
+    pub seconds: f64,
+    pub train_images_per_second: f64,
+    pub skipped_images: usize,
+    /// Ended by the user before the last epoch.
+    pub interrupted: bool,
+}
+
+/// A run that is going on. Dropped without [`Self::finish`] or [`Self::fail`], it counts as interrupted.
+pub struct RunWriter {
+    id: String,
+    folder: PathBuf,
+    /// Locked as long as the run lives; the system releases it however the process ends.
+    _lock: File,
+}
+
+impl RunWriter {
+    /// Makes a folder of its own, `YYYYMMDD-HHMMSS-recipe-xxxx` (UTC), and writes the recipe and the command line into it.
+    ///
+    /// # Errors
+    /// If the folder or its files cannot be written.
+    pub fn create(runs: &Path, recipe: &Recipe) -> Result<Self> {
+        fs::create_dir_all(runs).with_context(|| format!("cannot make the runs folder {}", runs.display()))?;
+        let (id, folder) = new_folder(runs, &recipe.name)?;
+        let lock = lock(&folder)?;
+        let run = Self { id, folder, _lock: lock };
+        run.write_text(file::RECIPE, &recipe.to_toml()?)?;
+        run.write_text(file::COMMAND, &command_line())?;
+        Ok(run)
+    }
+
+    /// Name of the run folder.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a file of the run lies, e.g. `path(file::BEST)`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn write_text(&self, name: &str, text: &str) -> Result<()> {
+        write_atomically(&self.path(name), |out| Ok(out.write_all(text.as_bytes())?))
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        self.write_text(name, &(serde_json::to_string_pretty(value)? + "\n"))
+    }
+
+    /// Writes `environment.json`.
+    pub fn write_environment(&self, environment: &Environment) -> Result<()> {
+        self.write_json(file::ENVIRONMENT, environment)
+    }
+
+    /// Writes `data.csv`. Returns a SHA-256 over each split's paths and classes, which two runs on the same photos share.
+    pub fn write_data(&self, rows: &[DataRow]) -> Result<BTreeMap<String, String>> {
+        write_csv(&self.path(file::DATA), &["split", "path", "class"], rows)?;
+        let mut splits: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in rows {
+            splits.entry(row.split.clone()).or_default().push(format!("{}\0{}\n", row.path, row.class));
+        }
+        let hash = |(split, mut lines): (String, Vec<String>)| {
+            lines.sort();
+            (split, sha256(lines.concat().as_bytes()))
+        };
+        Ok(splits.into_iter().map(hash).collect())
+    }
+
+    /// Writes `skipped.csv`, also if nothing was skipped.
+    pub fn write_skipped(&self, rows: &[SkippedRow]) -> Result<()> {
+        write_csv(&self.path(file::SKIPPED), &["path", "reason"], rows)
+    }
+
+    /// Appends a line to `metrics.csv`, in one write, and sees that it reaches the disk.
+    pub fn append_epoch(&self, epoch: &Epoch) -> Result<()> {
+        let path = self.path(file::METRICS);
+        let append = || -> Result<()> {
+            let mut out = OpenOptions::new().create(true).append(true).open(&path)?;
+            let first = out.metadata()?.len() == 0;
+            let mut csv = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
+            csv.serialize(epoch)?;
+            out.write_all(&csv.into_inner().map_err(|e| e.into_error())?)?;
+            Ok(out.sync_data()?)
+        };
+        append().with_context(|| format!("cannot append to {}", path.display()))
+    }
+
+    /// Writes `predictions.csv`.
+    pub fn write_predictions(&self, rows: &[Prediction]) -> Result<()> {
+        write_predictions(&self.path(file::PREDICTIONS), rows)
+    }
+
+    /// Ends the run in order: `result.json` is its last file.
+    pub fn finish(self, result: &RunResult) -> Result<()> {
+        self.write_json(file::RESULT, result)
+    }
+
+    /// Ends the run with an error, which it records with its whole chain of causes.
+    pub fn fail(self, error: &anyhow::Error) -> Result<()> {
+        self.write_text(file::ERROR, &format!("{error:#}\n"))
+    }
+}
+
+fn write_csv<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<()> {
+    write_atomically(path, |out| {
+        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+        csv.write_record(header)?;
+        for row in rows {
+            csv.serialize(row)?;
+        }
+        Ok(csv.flush()?)
+    })
+}
+
+/// The epochs in `metrics.csv`. A last line that was cut short by a crash is left out.
+///
+/// # Errors
+/// If the file is missing, or damaged elsewhere.
+pub fn read_epochs(folder: &Path) -> Result<Vec<Epoch>> {
+    let path = folder.join(file::METRICS);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
+    let rows = csv::Reader::from_reader(whole.as_bytes()).into_deserialize().collect::<Result<_, _>>();
+    rows.with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// `create_dir` either makes the folder or finds it taken: two runs never share one.
+fn new_folder(runs: &Path, recipe: &str) -> Result<(String, PathBuf)> {
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    for _ in 0..1000 {
+        // Not part of any result: it only keeps names apart.
+        let random = RandomState::new().hash_one(std::process::id()) & 0xffff;
+        let id = format!("{time}-{}-{random:04x}", folder_part(recipe));
+        let folder = runs.join(&id);
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok((id, folder)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot make the run folder {}", folder.display())),
+        }
+    }
+    bail!("found no free name for a run in {}", runs.display())
+}
+
+/// A recipe's name as a part of a folder name: at most 48 harmless characters.
+fn folder_part(recipe: &str) -> String {
+    let harmless = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let part: String = recipe.trim().chars().take(48).map(harmless).collect();
+    if part.is_empty() { "run".to_owned() } else { part }
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(file::LOCK);
+    let lock = File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match lock.lock() {
+        Ok(()) => Ok(lock),
+        // Some network file systems have no locks. The run then shows as interrupted until it has ended.
+        Err(e) if e.kind() == ErrorKind::Unsupported => Ok(lock),
+        Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// The command line, quoted so that a POSIX shell reads it back.
+fn command_line() -> String {
+    let quote = |argument: std::ffi::OsString| {
+        let text = argument.to_string_lossy().into_owned();
+        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
+        if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    std::env::args_os().map(quote).collect::<Vec<_>>().join(" ") + "\n"
+}
+
+/// Whether the process that wrote the run still lives: only then the lock is taken.
+pub(super) fn is_running(folder: &Path) -> bool {
+    let Ok(lock) = File::open(folder.join(file::LOCK)) else { return false };
+    matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+}

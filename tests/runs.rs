@@ -1,0 +1,325 @@
+//! The experiment record: what is written can be read, damaged folders are shown, and runs are found by name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ft::error::UsageError;
+use ft::recipe::{self, Recipe};
+use ft::runs::{
+    DataRow, Environment, Epoch, Prediction, RunInfo, RunResult, RunWriter, SkippedRow, Status, WeightsFile, file,
+    list, read_epochs, read_predictions, resolve, write_predictions,
+};
+
+fn recipe(name: &str) -> Recipe {
+    Recipe { name: name.to_owned(), ..Recipe::default() }
+}
+
+fn epoch(number: usize, val_accuracy: f64) -> Epoch {
+    Epoch {
+        epoch: number,
+        train_loss: 0.1 + 0.2,
+        train_accuracy: 0.5,
+        val_loss: Some(1.25),
+        val_accuracy: Some(val_accuracy),
+        lr: 1e-4,
+        seconds: 2.5,
+        images_per_second: 21.5,
+    }
+}
+
+fn result(run: &RunWriter, val: f64) -> RunResult {
+    RunResult {
+        run: run.id().to_owned(),
+        recipe: "r".to_owned(),
+        dataset: "tf_flowers".to_owned(),
+        classes: 5,
+        best_val_accuracy: Some(val),
+        test_accuracy: Some(val - 0.1),
+        seconds: 12.0,
+        ..RunResult::default()
+    }
+}
+
+/// A finished run with a checkpoint.
+fn finished(runs: &Path, name: &str, val: f64) -> PathBuf {
+    let run = RunWriter::create(runs, &recipe(name)).unwrap();
+    run.append_epoch(&epoch(1, val)).unwrap();
+    fs::write(run.path(file::BEST), "weights").unwrap();
+    let folder = run.folder().to_owned();
+    let result = result(&run, val);
+    run.finish(&result).unwrap();
+    folder
+}
+
+/// Gives a run a start time, since the test's runs all start within a moment.
+fn start_at(folder: &Path, started: &str) {
+    let mut environment = Environment::collect("cpu", None);
+    environment.started = started.to_owned();
+    fs::write(folder.join(file::ENVIRONMENT), serde_json::to_string(&environment).unwrap()).unwrap();
+}
+
+fn only(runs: &Path) -> RunInfo {
+    let mut infos = list(runs).unwrap();
+    assert_eq!(infos.len(), 1);
+    infos.remove(0)
+}
+
+#[test]
+fn a_run_folder_is_named_after_time_and_recipe_and_holds_the_resolved_recipe() {
+    let runs = tempfile::tempdir().unwrap();
+    let written = recipe::load("vgg16-gap", &["train.lr=0.5".to_owned()]).unwrap();
+    let run = RunWriter::create(&runs.path().join("not/there/yet"), &written).unwrap();
+    let parts: Vec<&str> = run.id().splitn(3, '-').collect();
+    assert!(parts[0].len() == 8 && parts[1].len() == 6, "{}", run.id());
+    let (name, random) = parts[2].rsplit_once('-').unwrap();
+    assert_eq!((name, random.len()), ("vgg16-gap", 4));
+    assert_eq!(recipe::load(run.path(file::RECIPE).to_str().unwrap(), &[]).unwrap(), written);
+    assert!(!fs::read_to_string(run.path(file::COMMAND)).unwrap().trim().is_empty());
+}
+
+#[test]
+fn a_recipe_name_cannot_lead_out_of_the_runs_folder() {
+    let runs = tempfile::tempdir().unwrap();
+    for name in ["../../evil", "", "a b/ü\n", "/root", &"x".repeat(400)] {
+        let run = RunWriter::create(runs.path(), &recipe(name)).unwrap();
+        assert_eq!(run.folder().parent().unwrap(), runs.path());
+        assert!(run.id().is_ascii() && run.id().len() < 80, "{}", run.id());
+    }
+}
+
+#[test]
+fn runs_started_at_once_get_folders_of_their_own() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path();
+    let ids: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+        let start = || RunWriter::create(path, &recipe("same")).unwrap().id().to_owned();
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), 16);
+}
+
+#[test]
+fn status_follows_from_the_folder() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
+    assert_eq!(only(runs.path()).status, Status::Running);
+    let folder = run.folder().to_owned();
+    let mut figures = result(&run, 0.8);
+    drop(run);
+    assert_eq!(only(runs.path()).status, Status::Interrupted, "its process ended without a word");
+    figures.interrupted = true;
+    fs::write(folder.join(file::RESULT), serde_json::to_string(&figures).unwrap()).unwrap();
+    assert_eq!(only(runs.path()).status, Status::Interrupted);
+    figures.interrupted = false;
+    fs::write(folder.join(file::RESULT), serde_json::to_string(&figures).unwrap()).unwrap();
+    assert_eq!(only(runs.path()).status, Status::Finished);
+}
+
+#[test]
+fn a_failed_run_keeps_the_whole_reason() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
+    run.fail(&anyhow::anyhow!("disk full").context("cannot write best.safetensors")).unwrap();
+    let info = only(runs.path());
+    assert_eq!(info.status, Status::Failed);
+    assert_eq!(info.problem.as_deref(), Some("cannot write best.safetensors: disk full"));
+}
+
+#[test]
+fn epochs_read_back_exactly_and_a_line_cut_by_a_crash_is_left_out() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
+    let without_validation = Epoch { val_loss: None, val_accuracy: None, train_loss: f64::INFINITY, ..epoch(2, 0.0) };
+    run.append_epoch(&epoch(1, 0.75)).unwrap();
+    run.append_epoch(&without_validation).unwrap();
+    let text = fs::read_to_string(run.path(file::METRICS)).unwrap();
+    let header = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds,images_per_second";
+    assert_eq!(text.lines().next(), Some(header));
+    assert_eq!(read_epochs(run.folder()).unwrap(), [epoch(1, 0.75), without_validation]);
+    fs::write(run.path(file::METRICS), format!("{text}3,0.1,0.")).unwrap();
+    assert_eq!(read_epochs(run.folder()).unwrap().len(), 2);
+    let info = only(runs.path());
+    assert_eq!(
+        (info.epochs, info.epochs_planned, info.best_val_accuracy, info.seconds),
+        (2, Some(10), Some(0.75), 5.0)
+    );
+}
+
+#[test]
+fn predictions_read_back_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(file::PREDICTIONS);
+    let row = |path: &str, logits: [f32; 3]| Prediction {
+        split: "test".to_owned(),
+        path: path.to_owned(),
+        truth: "rose, red".to_owned(),
+        predicted: "tulip".to_owned(),
+        probability: 1.0 / 3.0,
+        logits: logits.to_vec(),
+    };
+    let rows = [row("a/1.jpg", [0.1, -1e-30, 3.4e38]), row("b \"c\"\n,2.jpg", [1.0 / 3.0, -0.0, 16_777_217.0])];
+    write_predictions(&path, &rows).unwrap();
+    assert_eq!(read_predictions(&path).unwrap(), rows);
+    let header = "split,path,truth,predicted,probability,logit_0,logit_1,logit_2";
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().next(), Some(header));
+    write_predictions(&path, &[]).unwrap();
+    assert_eq!(read_predictions(&path).unwrap(), []);
+}
+
+#[test]
+fn a_damaged_prediction_table_is_refused_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(file::PREDICTIONS);
+    let header = "split,path,truth,predicted,probability,logit_0\n";
+    for (text, part) in [
+        (String::new(), "expected the columns"),
+        ("a,b\n1,2\n".to_owned(), "expected the columns"),
+        (format!("{header}test,a,b,c,0.5,1\ntest,a,b,c,0.5,x\n"), "line 3"),
+        (format!("{header}test,a,b\n"), "line 2"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = format!("{:#}", read_predictions(&path).unwrap_err());
+        assert!(error.contains(part) && error.contains(file::PREDICTIONS), "{error}");
+    }
+    assert!(read_predictions(&folder.path().join("none.csv")).is_err());
+}
+
+#[test]
+fn the_data_list_hashes_each_split_whatever_the_order() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
+    let row = |split: &str, path: &str| DataRow { split: split.into(), path: path.into(), class: "rose".into() };
+    let rows = [row("train", "a.jpg"), row("train", "b, c.jpg"), row("test", "d.jpg")];
+    let hashes = run.write_data(&rows).unwrap();
+    assert_eq!(hashes.keys().collect::<Vec<_>>(), ["test", "train"]);
+    let text = fs::read_to_string(run.path(file::DATA)).unwrap();
+    assert_eq!(text, "split,path,class\ntrain,a.jpg,rose\ntrain,\"b, c.jpg\",rose\ntest,d.jpg,rose\n");
+    let turned: Vec<DataRow> = rows.iter().rev().cloned().collect();
+    assert_eq!(run.write_data(&turned).unwrap(), hashes);
+    let fewer = run.write_data(&rows[1..]).unwrap();
+    assert_ne!(fewer["train"], hashes["train"]);
+    assert_eq!(fewer["test"], hashes["test"]);
+    run.write_skipped(&[SkippedRow { path: "x.jpg".into(), reason: "truncated".into() }]).unwrap();
+    assert_eq!(fs::read_to_string(run.path(file::SKIPPED)).unwrap(), "path,reason\nx.jpg,truncated\n");
+}
+
+#[test]
+fn the_environment_names_the_machine_and_the_weights() {
+    let weights = WeightsFile { source: "w".into(), path: "p".into(), sha256: "00".into() };
+    let environment = Environment::collect("cpu", Some(weights));
+    assert_eq!(environment.ft_version, env!("CARGO_PKG_VERSION"));
+    assert!(environment.cores >= 1 && environment.threads >= 1);
+    let text = serde_json::to_string(&environment).unwrap();
+    assert_eq!(serde_json::from_str::<Environment>(&text).unwrap(), environment);
+}
+
+#[test]
+fn runs_are_listed_newest_first() {
+    let runs = tempfile::tempdir().unwrap();
+    let times = ["2024-05-01T10:00:00.2Z", "2024-05-01T10:00:00.1Z", "2025-01-01T00:00:00Z"];
+    let folders: Vec<PathBuf> = times
+        .iter()
+        .map(|time| {
+            let folder = finished(runs.path(), "r", 0.5);
+            start_at(&folder, time);
+            folder
+        })
+        .collect();
+    let listed: Vec<PathBuf> = list(runs.path()).unwrap().into_iter().map(|run| run.folder).collect();
+    assert_eq!(listed, [folders[2].clone(), folders[0].clone(), folders[1].clone()]);
+}
+
+#[test]
+fn damaged_folders_are_listed_as_such_and_strangers_are_left_out() {
+    let runs = tempfile::tempdir().unwrap();
+    assert!(list(&runs.path().join("none")).unwrap().is_empty());
+    let good = finished(runs.path(), "good", 0.5);
+    for (name, broken, content) in [
+        ("no-recipe", None, ""),
+        ("bad-recipe", Some(file::RECIPE), "name = = 3"),
+        ("bad-result", Some(file::RESULT), "{\"run\": "),
+        ("bad-metrics", Some(file::METRICS), "epoch\nx\n"),
+        ("binary", Some(file::RECIPE), "\u{0}\u{1}"),
+    ] {
+        let folder = finished(runs.path(), name, 0.9);
+        match broken {
+            Some(broken) => fs::write(folder.join(broken), content).unwrap(),
+            None => fs::remove_file(folder.join(file::RECIPE)).unwrap(),
+        }
+    }
+    fs::create_dir(runs.path().join("notes")).unwrap();
+    fs::write(runs.path().join("README"), "x").unwrap();
+    let infos = list(runs.path()).unwrap();
+    assert_eq!(infos.len(), 6);
+    for info in infos {
+        let expected = if info.folder == good { Status::Finished } else { Status::Damaged };
+        assert_eq!(info.status, expected, "{info:?}");
+        assert_eq!(info.problem.is_some(), expected == Status::Damaged, "{info:?}");
+    }
+    assert_eq!(resolve(runs.path(), "best").unwrap(), good, "a damaged run is never the best");
+}
+
+#[test]
+fn best_is_the_highest_validation_accuracy_among_ended_runs_with_a_checkpoint() {
+    let runs = tempfile::tempdir().unwrap();
+    let best = finished(runs.path(), "best", 0.9);
+    finished(runs.path(), "worse", 0.8);
+    finished(runs.path(), "not-a-number", f64::NAN);
+    let without = finished(runs.path(), "no-checkpoint", 0.99);
+    fs::remove_file(without.join(file::BEST)).unwrap();
+    let running = RunWriter::create(runs.path(), &recipe("running")).unwrap();
+    running.append_epoch(&epoch(1, 0.95)).unwrap();
+    fs::write(running.path(file::BEST), "weights").unwrap();
+    assert_eq!(resolve(runs.path(), "best").unwrap(), best);
+    // Killed, it counts with what it reached.
+    let killed = running.folder().to_owned();
+    drop(running);
+    assert_eq!(resolve(runs.path(), "best").unwrap(), killed);
+}
+
+#[test]
+fn latest_is_the_newest_run_with_a_checkpoint() {
+    let runs = tempfile::tempdir().unwrap();
+    let old = finished(runs.path(), "old", 0.9);
+    start_at(&old, "2024-05-01T10:00:00Z");
+    let new = finished(runs.path(), "new", 0.5);
+    start_at(&new, "2024-05-02T10:00:00Z");
+    let empty = finished(runs.path(), "empty", 0.5);
+    start_at(&empty, "2024-05-03T10:00:00Z");
+    fs::remove_file(empty.join(file::BEST)).unwrap();
+    assert_eq!(resolve(runs.path(), "latest").unwrap(), new);
+}
+
+#[test]
+fn a_run_is_found_by_id_beginning_or_path() {
+    let runs = tempfile::tempdir().unwrap();
+    let folder = finished(runs.path(), "r", 0.9);
+    let id = folder.file_name().unwrap().to_str().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (runs, which) in [
+        (runs.path(), id),
+        (runs.path(), &id[..17]),
+        (elsewhere.path(), folder.to_str().unwrap()),
+        (elsewhere.path(), folder.join(file::BEST).to_str().unwrap()),
+    ] {
+        assert_eq!(resolve(runs, which).unwrap(), folder, "{which}");
+    }
+}
+
+#[test]
+fn what_is_no_run_is_answered_with_what_exists() {
+    let runs = tempfile::tempdir().unwrap();
+    for which in ["best", "latest"] {
+        let error = format!("{:#}", resolve(runs.path(), which).unwrap_err());
+        assert!(error.contains("there are no runs yet") && error.contains("ft recipe"), "{error}");
+    }
+    let folder = finished(runs.path(), "r", 0.9);
+    finished(runs.path(), "r", 0.9);
+    let id = folder.file_name().unwrap().to_str().unwrap();
+    for (which, part) in [("nothing", id), ("bset", "did you mean best?"), ("20", "begins several runs"), ("", id)] {
+        let error = resolve(runs.path(), which).unwrap_err();
+        assert!(error.is::<UsageError>(), "{error:#}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
