@@ -1,1 +1,20 @@
-//! Pretrained weights: sources, formats, name maps, the manifest.
+//! Pretrained weights: where they come from, how files are read, whose names they use, what their input must be.
+//!
+//! [`resolve`] turns what the user wrote (a known name, a path, a URL, a hub repository) into a file on the disk and,
+//! if it is a known one, its [`Entry`] in the manifest with the preprocessing contract. [`formats::read`] reads any
+//! supported file into plain tensors under the file's own names; [`assign`] gives them the names and the layout of a
+//! model.
+
+pub mod formats;
+mod hub;
+mod keras3;
+mod manifest;
+mod mismatch;
+mod names;
+mod source;
+
+pub use formats::{Format, TensorFile};
+pub use hub::Hub;
+pub use manifest::{Entry, HubFile, Manifest, contract_for, default_for, find, manifest};
+pub use names::{Assigned, LAYOUT_CHANNELS_LAST, LAYOUT_KEY, assign};
+pub use source::{Resolved, Resolver, resolve};

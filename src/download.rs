@@ -1,1 +1,0 @@
-//! Downloads: resumed after a cut, verified by hash, landed atomically.
