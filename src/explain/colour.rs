@@ -67,18 +67,18 @@ pub fn blend(below: Rgb<u8>, above: Rgb<u8>, alpha: f32) -> Rgb<u8> {
 }
 
 /// Breakpoints (position, value) of jet's channels.
-const JET_RED: [(f32, f32); 5] = [(0.0, 0.0), (0.35, 0.0), (0.66, 1.0), (0.89, 1.0), (1.0, 0.5)];
-const JET_GREEN: [(f32, f32); 6] = [(0.0, 0.0), (0.125, 0.0), (0.375, 1.0), (0.64, 1.0), (0.91, 0.0), (1.0, 0.0)];
-const JET_BLUE: [(f32, f32); 5] = [(0.0, 0.5), (0.11, 1.0), (0.34, 1.0), (0.65, 0.0), (1.0, 0.0)];
+const JET_RED: [(f64, f64); 5] = [(0.0, 0.0), (0.35, 0.0), (0.66, 1.0), (0.89, 1.0), (1.0, 0.5)];
+const JET_GREEN: [(f64, f64); 6] = [(0.0, 0.0), (0.125, 0.0), (0.375, 1.0), (0.64, 1.0), (0.91, 0.0), (1.0, 0.0)];
+const JET_BLUE: [(f64, f64); 5] = [(0.0, 0.5), (0.11, 1.0), (0.34, 1.0), (0.65, 0.0), (1.0, 0.0)];
 
 fn jet(step: u8) -> Rgb<u8> {
-    let place = f32::from(step) / 255.0;
-    let channel = |points: &[(f32, f32)]| (interpolate(points, place) * 255.0).round() as u8;
+    let place = f64::from(step) / 255.0;
+    let channel = |points: &[(f64, f64)]| (interpolate(points, place) * 255.0).round_ties_even() as u8;
     Rgb([channel(&JET_RED), channel(&JET_GREEN), channel(&JET_BLUE)])
 }
 
 /// Piecewise linear through the breakpoints, which start at 0 and end at 1.
-fn interpolate(points: &[(f32, f32)], place: f32) -> f32 {
+fn interpolate(points: &[(f64, f64)], place: f64) -> f64 {
     let segment = points.windows(2).find_map(|pair| match *pair {
         [(x0, y0), (x1, y1)] if place <= x1 => Some(y0 + (y1 - y0) * ((place - x0) / (x1 - x0))),
         _ => None,
