@@ -1,0 +1,63 @@
+//! Raw maps as `.npy` and pictures as `.png`, written so that a reader never sees half a file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use super::cam::HeatMap;
+use crate::files::write_atomically;
+
+/// Writes a map's raw values, before ReLU and scaling, as a NumPy array of shape `(height, width)`: format 1.0,
+/// little-endian `float32`, row-major.
+///
+/// # Errors
+/// If the map's values do not fill its shape, or the file cannot be written.
+pub fn write_npy(path: &Path, map: &HeatMap) -> Result<()> {
+    ensure!(
+        map.raw.len() == map.height * map.width,
+        "{}: a map of {} values cannot have shape ({}, {})",
+        path.display(),
+        map.raw.len(),
+        map.height,
+        map.width
+    );
+    let header = npy_header(map.height, map.width)?;
+    write_atomically(path, |file| {
+        file.write_all(&header)?;
+        for value in &map.raw {
+            file.write_all(&value.to_le_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// The bytes before the data of a two-dimensional `float32` array.
+/// Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+fn npy_header(height: usize, width: usize) -> Result<Vec<u8>> {
+    const PREAMBLE: usize = 10; // magic string, version, length
+    let mut dictionary = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({height}, {width}), }}");
+    // Spaces and a newline bring the data to a multiple of 64 bytes, so that it can be memory-mapped.
+    let padding = 64 - (PREAMBLE + dictionary.len() + 1) % 64;
+    dictionary.extend(std::iter::repeat_n(' ', padding % 64));
+    dictionary.push('\n');
+    let length = u16::try_from(dictionary.len()).context("a .npy header longer than 65,535 bytes")?;
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend(length.to_le_bytes());
+    header.extend(dictionary.bytes());
+    Ok(header)
+}
+
+/// Writes a picture as an 8-bit RGB PNG.
+///
+/// # Errors
+/// If the picture is empty or the file cannot be written.
+pub fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
+    ensure!(picture.width() > 0 && picture.height() > 0, "{}: an empty picture cannot be written", path.display());
+    write_atomically(path, |file| {
+        PngEncoder::new(file)
+            .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
+            .context("the picture cannot be encoded as PNG")
+    })
+}
