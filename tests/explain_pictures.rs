@@ -239,6 +239,21 @@ fn right_and_wrong_cards_differ_in_colour_and_in_sign() {
 }
 
 #[test]
+fn a_card_says_so_when_nothing_speaks_for_the_class() {
+    let photo = RgbImage::from_pixel(64, 64, WHITE);
+    let (silent, speaking) = (HeatMap { raw: vec![-1.0; 4], height: 2, width: 2 }, hot_cell(2, 0, 0));
+    for style in [CardStyle::SINGLE, CardStyle::ON_SHEET] {
+        let dark = |map: &HeatMap| {
+            let drawn = card(&explained(&photo, Region::whole((64, 64)), map), &style).expect("card");
+            let photos = image::imageops::crop_imm(&drawn, 0, 0, drawn.width(), style.photo_box.1).to_image();
+            photos.pixels().filter(|p| p.0 == [28, 32, 38]).count()
+        };
+        assert_eq!(dark(&speaking), 0);
+        assert!(dark(&silent) > 1000, "a dark band with the note lies over the map");
+    }
+}
+
+#[test]
 fn probabilities_are_never_shown_as_more_certain_than_they_are() {
     for (probability, text) in [
         (0.934, "93.4 %"),
@@ -287,7 +302,7 @@ fn long_text_is_cut_with_an_ellipsis_and_fits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn captions_of_any_text_are_drawn(name in "\\PC{0,60}|.{0,60}", class in any::<String>(), width in -5.0f32..300.0) {
@@ -451,6 +466,8 @@ fn wrong_photos_are_the_most_confident_mistakes() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn the_choice_does_not_depend_on_the_order_of_the_rows(
         (rows, shuffled) in prop::collection::vec((0usize..4, 0usize..4, 0u8..20), 0..40)
