@@ -214,6 +214,13 @@ fn a_crop_region_follows_the_rounding_of_the_evaluation() {
 }
 
 #[test]
+fn a_fraction_that_f32_cannot_hold_still_crops_whole_pixels() {
+    // 160 / 0.8 = 200, although 0.8f32 is a little more than 0.8.
+    let region = Region::seen(Fit::Crop { fraction: 0.8 }, 160, (200, 200));
+    assert_eq!(region, Region { x: 20.0, y: 20.0, width: 160.0, height: 160.0 });
+}
+
+#[test]
 fn right_and_wrong_cards_differ_in_colour_and_in_sign() {
     let photo = RgbImage::from_pixel(64, 64, BLACK);
     let map = hot_cell(4, 1, 1);

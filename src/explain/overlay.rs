@@ -29,7 +29,8 @@ impl Region {
         let Fit::Crop { fraction } = fit else { return Self::whole(photo) };
         // As the evaluation crops: the shorter side becomes floor(size / fraction), the longer one in proportion.
         let short = f64::from(photo.0.min(photo.1));
-        let resized_short = (f64::from(size) / f64::from(fraction)).floor().max(1.0);
+        // In f32, where 160 / 0.8 is 200; f64 would see that 0.8f32 is a little more than 0.8 and give 199.
+        let resized_short = f64::from((size as f32 / fraction).floor().max(1.0));
         let resized = |side: u32| (resized_short * f64::from(side) / short).floor();
         let axis = |side: u32| {
             let scale = f64::from(side) / resized(side);
