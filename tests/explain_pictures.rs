@@ -214,6 +214,13 @@ fn a_crop_region_follows_the_rounding_of_the_evaluation() {
 }
 
 #[test]
+fn a_fraction_that_f32_cannot_hold_still_crops_whole_pixels() {
+    // 160 / 0.8 = 200, although 0.8f32 is a little more than 0.8.
+    let region = Region::seen(Fit::Crop { fraction: 0.8 }, 160, (200, 200));
+    assert_eq!(region, Region { x: 20.0, y: 20.0, width: 160.0, height: 160.0 });
+}
+
+#[test]
 fn right_and_wrong_cards_differ_in_colour_and_in_sign() {
     let photo = RgbImage::from_pixel(64, 64, BLACK);
     let map = hot_cell(4, 1, 1);
@@ -236,6 +243,21 @@ fn right_and_wrong_cards_differ_in_colour_and_in_sign() {
             .collect()
     };
     assert_ne!(shape(&right), shape(&wrong));
+}
+
+#[test]
+fn a_card_says_so_when_nothing_speaks_for_the_class() {
+    let photo = RgbImage::from_pixel(64, 64, WHITE);
+    let (silent, speaking) = (HeatMap { raw: vec![-1.0; 4], height: 2, width: 2 }, hot_cell(2, 0, 0));
+    for style in [CardStyle::SINGLE, CardStyle::ON_SHEET] {
+        let dark = |map: &HeatMap| {
+            let drawn = card(&explained(&photo, Region::whole((64, 64)), map), &style).expect("card");
+            let photos = image::imageops::crop_imm(&drawn, 0, 0, drawn.width(), style.photo_box.1).to_image();
+            photos.pixels().filter(|p| p.0 == [28, 32, 38]).count()
+        };
+        assert_eq!(dark(&speaking), 0);
+        assert!(dark(&silent) > 1000, "a dark band with the note lies over the map");
+    }
 }
 
 #[test]
@@ -287,7 +309,7 @@ fn long_text_is_cut_with_an_ellipsis_and_fits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn captions_of_any_text_are_drawn(name in "\\PC{0,60}|.{0,60}", class in any::<String>(), width in -5.0f32..300.0) {
@@ -451,6 +473,8 @@ fn wrong_photos_are_the_most_confident_mistakes() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn the_choice_does_not_depend_on_the_order_of_the_rows(
         (rows, shuffled) in prop::collection::vec((0usize..4, 0usize..4, 0u8..20), 0..40)

@@ -72,15 +72,19 @@ const JET_GREEN: [(f64, f64); 6] = [(0.0, 0.0), (0.125, 0.0), (0.375, 1.0), (0.6
 const JET_BLUE: [(f64, f64); 5] = [(0.0, 0.5), (0.11, 1.0), (0.34, 1.0), (0.65, 0.0), (1.0, 0.0)];
 
 fn jet(step: u8) -> Rgb<u8> {
-    let place = f64::from(step) / 255.0;
+    let place = f64::from(step);
     let channel = |points: &[(f64, f64)]| (interpolate(points, place) * 255.0).round_ties_even() as u8;
     Rgb([channel(&JET_RED), channel(&JET_GREEN), channel(&JET_BLUE)])
 }
 
-/// Piecewise linear through the breakpoints, which start at 0 and end at 1.
+/// Piecewise linear through the breakpoints, at a place in 0..=255.
 fn interpolate(points: &[(f64, f64)], place: f64) -> f64 {
     let segment = points.windows(2).find_map(|pair| match *pair {
-        [(x0, y0), (x1, y1)] if place <= x1 => Some(y0 + (y1 - y0) * ((place - x0) / (x1 - x0))),
+        [(x0, y0), (x1, y1)] if place <= x1 * 255.0 => {
+            // The order of these operations is matplotlib's: it decides which way a half is rounded.
+            let share = (place - x0 * 255.0) / (x1 * 255.0 - x0 * 255.0);
+            Some(share * (y1 - y0) + y0)
+        }
         _ => None,
     });
     segment.or(points.last().map(|&(_, y)| y)).unwrap_or(0.0)

@@ -29,7 +29,8 @@ impl Region {
         let Fit::Crop { fraction } = fit else { return Self::whole(photo) };
         // As the evaluation crops: the shorter side becomes floor(size / fraction), the longer one in proportion.
         let short = f64::from(photo.0.min(photo.1));
-        let resized_short = (f64::from(size) / f64::from(fraction)).floor().max(1.0);
+        // In f32, where 160 / 0.8 is 200; f64 would see that 0.8f32 is a little more than 0.8 and give 199.
+        let resized_short = f64::from((size as f32 / fraction).floor().max(1.0));
         let resized = |side: u32| (resized_short * f64::from(side) / short).floor();
         let axis = |side: u32| {
             let scale = f64::from(side) / resized(side);
@@ -159,7 +160,7 @@ impl CardLayout {
         let frame = if style.keep_box { room } else { (photo.0.max(room.0 / 2), photo.1) };
         let (margin, gap, text) = (room.0 / 24 + 2, room.0 / 40 + 2, room.0 as f32 / 36.0 + 6.5);
         let bar = if style.details { (text * 2.6) as u32 } else { 0 };
-        let lines = if style.details { 4.3 } else { 3.0 };
+        let lines = if style.details { 4.6 } else { 3.25 };
         let width = 2 * margin + 2 * frame.0 + gap + bar;
         let height = 2 * margin + frame.1 + (text * lines) as u32;
         Self { photo, frame, margin, gap, text, width, height }
@@ -197,6 +198,9 @@ pub fn card(explained: &ExplainedPhoto, style: &CardStyle) -> Result<RgbImage> {
         fill(&mut picture, layout.frame_rect(index), palette::FRAME);
         let (x, y) = layout.photo_corner(index);
         paste(&mut picture, part, x, y);
+    }
+    if !explained.map.has_positive() {
+        draw_note(&mut picture, &layout, &format!("nothing here speaks for “{}”", explained.explained));
     }
     if style.details {
         draw_side_bar(&mut picture, &layout, style);
@@ -261,17 +265,26 @@ fn draw_caption(picture: &mut RgbImage, explained: &ExplainedPhoto, layout: &Car
     }
 }
 
-/// `Grad-CAM for "daisy" at conv4_block6_out · raw −0.012 to 0.034`, or that nothing speaks for the class.
-fn details_text(explained: &ExplainedPhoto) -> String {
-    let ExplainedPhoto { method, explained: class, layer, map, .. } = explained;
-    if !map.has_positive() {
-        return format!("{method} for “{class}” at {layer}: nothing in this photo speaks for the class");
-    }
-    let (low, high) = map.range();
-    format!("{method} for “{class}” at {layer} · raw values {} to {}", short_number(low), short_number(high))
+/// A line of text on a dark band along the lower edge of the overlay.
+fn draw_note(picture: &mut RgbImage, layout: &CardLayout, text: &str) {
+    let frame = layout.frame_rect(1);
+    let height = ((layout.text * 1.8) as u32).min(frame.height);
+    let band = PixelRect { y: frame.bottom() - height, height, ..frame };
+    fill(picture, band, palette::INK);
+    let style = TextStyle::regular(layout.text * 0.8, palette::CARD);
+    let baseline = band.bottom() as f32 - layout.text * 0.62;
+    let middle = band.x as f32 + band.width as f32 / 2.0;
+    style.draw_centred(picture, middle, baseline, &style.fit(text, band.width as f32 - layout.text));
 }
 
-/// Three significant digits, with a real minus sign.
+/// `Grad-CAM at conv4_block6_out · raw values −0.0040 to 0.0300 · for “daisy”`; what may be long and cut off comes last.
+fn details_text(explained: &ExplainedPhoto) -> String {
+    let (low, high) = explained.map.range();
+    let ExplainedPhoto { method, explained: class, layer, .. } = explained;
+    format!("{method} at {layer} · raw values {} to {} · for “{class}”", short_number(low), short_number(high))
+}
+
+/// A number of any size in a few digits, with a real minus sign.
 fn short_number(value: f32) -> String {
     let size = value.abs();
     let text = if size != 0.0 && !(1e-3..1e4).contains(&size) {
@@ -287,7 +300,7 @@ fn short_number(value: f32) -> String {
 pub fn percent(probability: f32) -> String {
     match probability {
         p if p.is_nan() => "? %".into(),
-        p if p < 1.0 && p >= 0.9995 => "> 99.9 %".into(),
+        p if (0.9995..1.0).contains(&p) => "> 99.9 %".into(),
         p if p > 0.0 && p < 0.0005 => "< 0.1 %".into(),
         p => format!("{:.1} %", p * 100.0),
     }

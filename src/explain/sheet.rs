@@ -83,8 +83,8 @@ fn draw_legend(page: &mut RgbImage, header: &SheetHeader, right: f32) {
     draw_colour_bar(page, bar, header.colours);
     let label = TextStyle::regular(12.0, palette::QUIET);
     let baseline = bar.bottom() as f32 + 15.0;
-    label.draw(page, bar.x as f32, baseline, "0  little");
-    label.draw_right(page, right, baseline, "decisive  1");
+    label.draw(page, bar.x as f32, baseline, "0  weakest");
+    label.draw_right(page, right, baseline, "strongest  1");
 }
 
 fn draw_empty(page: &mut RgbImage, header: &SheetHeader, top: u32) {
