@@ -184,13 +184,22 @@ impl Network {
 
     /// SHA-256 over the parameters of all frozen layers, their names and shapes.
     pub fn frozen_hash(&self) -> Result<String> {
+        self.hash_before(self.frozen_before)
+    }
+
+    /// SHA-256 over the parameters and the names of the layers that [`Self::first_half_end`] separates from the rest.
+    pub fn first_half_hash(&self) -> Result<String> {
+        self.hash_before(self.first_half_end())
+    }
+
+    fn hash_before(&self, end: usize) -> Result<String> {
         let mut hasher = Sha256::new();
-        for (i, layer) in self.graph.layers.iter().enumerate() {
-            if layer.head || i >= self.frozen_before {
-                continue;
-            }
+        for layer in self.graph.layers.iter().take(end) {
+            hasher.update(format!("{} {:?} {:?}\n", layer.name, layer.op, layer.inputs));
             for &param in &layer.params {
-                hash_parameter(&mut hasher, &self.graph.params[param], &self.parameters[param])?;
+                for value in self.parameters[param].flatten_all()?.to_vec1::<f32>()? {
+                    hasher.update(value.to_le_bytes());
+                }
             }
         }
         Ok(hex(&hasher.finalize()))
@@ -369,13 +378,4 @@ impl Network {
     fn forget_folded(&self) {
         self.folded_cache().clear();
     }
-}
-
-fn hash_parameter(hasher: &mut Sha256, spec: &ParamSpec, value: &Tensor) -> Result<()> {
-    hasher.update(spec.name.as_bytes());
-    hasher.update(format!("{:?}", spec.shape).as_bytes());
-    for value in value.flatten_all()?.to_vec1::<f32>()? {
-        hasher.update(value.to_le_bytes());
-    }
-    Ok(())
 }

@@ -57,9 +57,8 @@ pub struct RunResult {
     pub recipe: String,
     pub dataset: String,
     pub model: String,
-    /// Number of classes.
-    pub classes: usize,
-    pub class_names: Vec<String>,
+    pub classes: Vec<String>,
+
     pub total_params: usize,
     pub trainable_params: usize,
     /// Epochs completed.

@@ -12,11 +12,8 @@ use crate::data::preprocess::Preprocessing;
 use crate::files::write_atomically;
 use crate::models::{Architecture, Graph, Network, attach_head};
 use crate::recipe::{BatchNormMode, LossKind, head};
+use crate::weights::{LAYOUT_CHANNELS_LAST, LAYOUT_KEY};
 
-/// Metadata key that says in which layout the tensors are.
-pub const LAYOUT_KEY: &str = "ft.layout";
-/// The only layout that `ft` writes: `[kernel_height, kernel_width, in, out]` and `[in, out]`.
-pub const LAYOUT: &str = "channels_last";
 const MODEL_KEY: &str = "ft.model";
 
 /// What a model is, without its parameters.
@@ -59,6 +56,19 @@ impl ModelDescription {
         Ok(graph)
     }
 
+    /// Probabilities of the classes: a softmax over the logits, or a sigmoid for each.
+    pub fn probabilities(&self, logits: &[f32]) -> Vec<f32> {
+        match self.loss {
+            LossKind::Sigmoid => logits.iter().map(|&x| (1.0 / (1.0 + (-f64::from(x)).exp())) as f32).collect(),
+            LossKind::Softmax => {
+                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - largest).exp()).collect();
+                let sum: f64 = powers.iter().sum();
+                powers.iter().map(|p| (p / sum) as f32).collect()
+            }
+        }
+    }
+
     /// The network with initial values from `seed`, frozen as described.
     pub fn network(&self, seed: u64, device: &Device) -> Result<Network> {
         let mut network = Network::new(self.graph()?, seed, device)?;
@@ -71,7 +81,7 @@ impl ModelDescription {
 pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> Result<()> {
     let metadata = [
         ("format".to_owned(), "ft".to_owned()),
-        (LAYOUT_KEY.to_owned(), LAYOUT.to_owned()),
+        (LAYOUT_KEY.to_owned(), LAYOUT_CHANNELS_LAST.to_owned()),
         (MODEL_KEY.to_owned(), serde_json::to_string(description)?),
     ];
     let mut values = Vec::new();

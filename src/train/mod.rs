@@ -1,6 +1,7 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
 pub mod checkpoint;
+pub mod fit;
 pub mod metrics;
 pub mod objective;
 pub mod observer;

@@ -32,8 +32,6 @@ pub trait Observer {
     fn progress(&mut self, done: usize, note: &str);
     /// The piece of work has ended.
     fn end(&mut self);
-    /// A line for the log.
-    fn log(&mut self, line: &str);
     /// An epoch is complete.
     fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()>;
     /// The network is better on the validation photos than ever before in this run.

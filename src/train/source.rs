@@ -1,7 +1,16 @@
 //! Where batches come from: photos, or the cached outputs of the frozen first half.
 
-use anyhow::Result;
-use candle_core::Tensor;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use candle_core::{Device, Tensor};
+
+use crate::data::dataset::Sample;
+use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
+use crate::data::loader::{Batch, Loader, LoaderOptions};
+use crate::data::preprocess::Preprocessing;
+use crate::files::sha256;
+use crate::models::Network;
 
 /// A batch as it enters the network at a source's cut.
 pub struct FeatureBatch {
@@ -28,4 +37,154 @@ pub trait Source {
 
     /// The photos with the given indices, in this order, in batches of `batch_size` (the last may be smaller).
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>>;
+}
+
+/// Photos, decoded and preprocessed in the background; everything after them is computed each time.
+pub struct PhotoSource {
+    loader: Loader,
+    size: usize,
+    device: Device,
+}
+
+impl PhotoSource {
+    /// Photos `[size, size, 3]` through `contract`; see [`LoaderOptions`] for `cache_bytes`.
+    pub fn new(
+        samples: Vec<Sample>,
+        size: usize,
+        contract: &Preprocessing,
+        cache_bytes: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let threads = rayon::current_num_threads();
+        let options = LoaderOptions { size, contract: contract.clone(), threads, cache_bytes };
+        Ok(Self { loader: Loader::new(samples, options)?, size, device: device.clone() })
+    }
+
+    fn tensor(&self, batch: Batch) -> Result<FeatureBatch> {
+        let shape = (batch.labels.len(), self.size, self.size, 3);
+        let images = Tensor::from_vec(batch.inputs, shape, &self.device)?;
+        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels })
+    }
+}
+
+impl Source for PhotoSource {
+    fn len(&self) -> usize {
+        self.loader.samples().len()
+    }
+
+    fn cut(&self) -> usize {
+        0
+    }
+
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
+        let batches = self.loader.batches(order.to_vec(), batch_size)?;
+        Ok(Box::new(batches.map(|batch| self.tensor(batch?))))
+    }
+}
+
+/// Outputs of the frozen first half, computed once for each photo and read from a memory-mapped file.
+pub struct CachedSource {
+    features: FeatureReader,
+    labels: Vec<u32>,
+    cut: usize,
+    /// Shapes of what crosses the cut, for one image.
+    shapes: Vec<Vec<usize>>,
+    device: Device,
+}
+
+impl CachedSource {
+    /// Opens the cached features of `photos`, or runs the network's first half on them. `key` names everything that the
+    /// photos depend on (files and preprocessing); the network's own part is added here. `progress` is told how many
+    /// photos are through, and `note` why a cache is built again.
+    pub fn open_or_build(
+        cache: &FeatureCache,
+        key: &str,
+        network: &Network,
+        photos: &PhotoSource,
+        labels: Vec<u32>,
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let cut = network.first_half_end();
+        let crossing = network.crossing(cut);
+        let shapes: Vec<Vec<usize>> = crossing.iter().map(|&l| network.graph().layers[l].shape.dims()).collect();
+        let record_len = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
+        let layers: Vec<&str> = crossing.iter().map(|&l| network.graph().layers[l].name.as_str()).collect();
+        let key = sha256(format!("{key}\n{}\n{layers:?} {shapes:?}", network.first_half_hash()?).as_bytes());
+        let features = match cache.open_or_create(&key, record_len, photos.len())? {
+            Opened::Ready(features) => features,
+            Opened::Build(writer) => {
+                if let Some(reason) = writer.reason() {
+                    note(reason);
+                }
+                build(writer, network, cut, photos, batch_size, progress)?
+            }
+        };
+        Ok(Self { features, labels, cut, shapes, device: network.device().clone() })
+    }
+
+    /// Where the cache file lies.
+    pub fn path(&self) -> &Path {
+        self.features.path()
+    }
+
+    fn batch(&self, indices: &[usize]) -> Result<FeatureBatch> {
+        let mut crossing = Vec::with_capacity(self.shapes.len());
+        let mut offset = 0;
+        for shape in &self.shapes {
+            let count: usize = shape.iter().product();
+            let mut values = Vec::with_capacity(indices.len() * count);
+            for &index in indices {
+                let record = self.features.record(index).get(offset..offset + count);
+                values.extend_from_slice(record.ok_or_else(|| anyhow!("no cached features of photo {index}"))?);
+            }
+            offset += count;
+            let dims: Vec<usize> = std::iter::once(indices.len()).chain(shape.iter().copied()).collect();
+            crossing.push(Tensor::from_vec(values, dims, &self.device)?);
+        }
+        let label = |&i: &usize| self.labels.get(i).copied().ok_or_else(|| anyhow!("photo {i} has no label"));
+        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()? })
+    }
+}
+
+fn build(
+    mut writer: FeatureWriter,
+    network: &Network,
+    cut: usize,
+    photos: &PhotoSource,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<FeatureReader> {
+    let order: Vec<usize> = (0..photos.len()).collect();
+    let mut done = 0;
+    for batch in photos.batches(&order, batch_size)? {
+        let batch = batch?;
+        let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
+        let outputs = network.forward_to(cut, images)?;
+        let flat: Vec<Vec<Vec<f32>>> =
+            outputs.iter().map(|t| Ok(t.flatten_from(1)?.to_vec2::<f32>()?)).collect::<Result<_>>()?;
+        for i in 0..batch.labels.len() {
+            let record: Vec<f32> = flat.iter().filter_map(|t| t.get(i)).flatten().copied().collect();
+            writer.append(done + i, &record)?;
+        }
+        done += batch.labels.len();
+        progress(done);
+    }
+    writer.finish()
+}
+
+impl Source for CachedSource {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn cut(&self) -> usize {
+        self.cut
+    }
+
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
+        let batches: Vec<Vec<usize>> = order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();
+        Ok(Box::new(batches.into_iter().map(|indices| self.batch(&indices))))
+    }
 }

@@ -1,0 +1,86 @@
+//! Puts what training reaches into the run folder and onto the console.
+
+use anyhow::Result;
+
+use super::console::Console;
+use super::interrupt;
+use crate::models::Network;
+use crate::runs::{Epoch, RunWriter, file};
+use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::observer::{EpochMetrics, Observer};
+
+/// The observer of a recorded run.
+pub struct Recorder<'a> {
+    run: &'a RunWriter,
+    description: ModelDescription,
+    console: Console,
+    latest: Option<EpochMetrics>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Records into `run`; checkpoints carry `description`.
+    pub fn new(run: &'a RunWriter, description: ModelDescription, console: Console) -> Self {
+        Self { run, description, console, latest: None }
+    }
+
+    /// Gives the console back when training is over.
+    pub fn into_console(self) -> Console {
+        self.console
+    }
+
+    fn save(&self, name: &str, network: &Network, epoch: usize, val_accuracy: Option<f64>) -> Result<()> {
+        let description = ModelDescription { epoch, val_accuracy, ..self.description.clone() };
+        checkpoint::save(&self.run.path(name), &description, network)
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn begin(&mut self, what: &str, total: usize) {
+        self.console.begin(what, total);
+    }
+
+    fn progress(&mut self, done: usize, note: &str) {
+        self.console.progress(done, note);
+    }
+
+    fn end(&mut self) {
+        self.console.end();
+    }
+
+    fn epoch(&mut self, m: &EpochMetrics) -> Result<()> {
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+        self.console.log(&format!(
+            "epoch {:>3}: loss {:.4} accuracy {:.4} | validation loss {} accuracy {} | {:.1} s, {:.1} images/s",
+            m.epoch,
+            m.train_loss,
+            m.train_accuracy,
+            number(m.val_loss),
+            number(m.val_accuracy),
+            m.seconds,
+            m.images_per_second
+        ));
+        self.latest = Some(m.clone());
+        self.run.append_epoch(&Epoch {
+            epoch: m.epoch,
+            train_loss: m.train_loss,
+            train_accuracy: m.train_accuracy,
+            val_loss: m.val_loss,
+            val_accuracy: m.val_accuracy,
+            lr: m.lr,
+            seconds: m.seconds,
+            images_per_second: m.images_per_second,
+        })
+    }
+
+    fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {
+        self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)
+    }
+
+    fn last(&mut self, network: &Network, epochs: usize) -> Result<()> {
+        self.save(file::LAST, network, epochs, self.latest.as_ref().and_then(|m| m.val_accuracy))
+    }
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+}

@@ -1,0 +1,445 @@
+//! A recipe from data to record: what `ft recipe` and `ft baseline` have in common.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
+
+use super::console::Console;
+use super::recorder::Recorder;
+use super::{TrainingArgs, interrupt, output};
+use crate::data::check::{Manifest, check};
+use crate::data::dataset::{Dataset, Sample, SplitOptions};
+use crate::data::feature_cache::FeatureCache;
+use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
+use crate::data::split::{Fractions, Split};
+use crate::data::{catalogue, dataset};
+use crate::download::{self, Hash, OnStderr, Request};
+use crate::models::{Network, summary};
+use crate::recipe::Recipe;
+use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, WeightsFile, file};
+use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
+use crate::train::objective::Objective;
+use crate::train::optimizer::{Optimizer, OptimizerConfig};
+use crate::train::source::{CachedSource, PhotoSource, Source};
+use crate::weights;
+
+/// Decoded photos are kept in memory up to this size, for networks that see them in every epoch.
+const PHOTO_MEMORY: usize = 2 << 30;
+
+/// Runs the recipe and prints its result.
+///
+/// # Errors
+/// Whatever stops it; once the run folder exists the error is recorded there too.
+pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
+    let started = Instant::now();
+    args.machine.set_threads()?;
+    let device = args.machine.device.open()?;
+    let mut console = Console::default();
+    let mut prepared = prepare(recipe, args, &device, &mut console)?;
+    let run = RunWriter::create(&args.runs.runs, recipe)?;
+    console.log(&format!("run {}", run.folder().display()));
+    run.write_environment(&Environment::collect(output::device_name(&device), prepared.weights.clone()))?;
+    interrupt::install()?;
+    match execute(recipe, &mut prepared, &run, console, started) {
+        Ok(result) => {
+            run.finish(&result)?;
+            report(&result, recipe, args.json)
+        }
+        Err(error) => {
+            // The error itself matters more than the note about it.
+            let _ = run.fail(&error);
+            Err(error)
+        }
+    }
+}
+
+/// Everything that must be right before a run exists.
+struct Prepared {
+    dataset: Dataset,
+    description: ModelDescription,
+    network: Network,
+    weights: Option<WeightsFile>,
+    device: Device,
+}
+
+fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &mut Console) -> Result<Prepared> {
+    let dataset = open_dataset(recipe, args.machine.offline)?;
+    dataset.check_classes()?;
+    for note in &dataset.notes {
+        console.log(note);
+    }
+    let resolved = match recipe.weights.source.as_str() {
+        "none" => None,
+        source => Some(weights::resolve(source, args.machine.offline)?),
+    };
+    let model = &recipe.backbone.model;
+    let description = ModelDescription {
+        architecture: model.clone(),
+        until: recipe.backbone.until.clone(),
+        head: recipe.head.layers.clone(),
+        classes: dataset.classes.clone(),
+        image_size: recipe.data.image_size,
+        preprocessing: contract(recipe, resolved.as_ref().and_then(|r| r.entry), console)?,
+        freeze_before: recipe.backbone.freeze_before.clone(),
+        batch_norm: recipe.backbone.batch_norm,
+        loss: recipe.train.loss,
+        dataset: dataset.name.clone(),
+        recipe: recipe.name.clone(),
+        epoch: 0,
+        val_accuracy: None,
+    };
+    let mut network = description.network(recipe.seed, device)?;
+    let weights = match &resolved {
+        None => {
+            ensure!(
+                network.frozen_before() == 0,
+                crate::error::UsageError(format!(
+                    "weights.source is \"none\", but everything before {:?} is frozen: random weights would never learn; \
+                     set backbone.freeze_before=none or give weights",
+                    recipe.backbone.freeze_before
+                ))
+            );
+            None
+        }
+        Some(resolved) => {
+            load_weights(&mut network, recipe, &resolved.path, console)?;
+            Some(WeightsFile {
+                source: recipe.weights.source.clone(),
+                path: resolved.path.display().to_string(),
+                sha256: resolved.sha256.clone(),
+            })
+        }
+    };
+    Ok(Prepared { dataset, description, network, weights, device: device.clone() })
+}
+
+fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
+    let cache = download::cache_dir().join("data");
+    let offline = offline || download::offline_from_env();
+    let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
+        eprintln!("data set {}: {}", entry.name, entry.licence);
+        let urls = [entry.url.to_owned()];
+        let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
+        let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
+        download::fetch(&request, &OnStderr::default())
+    };
+    let located = catalogue::resolve(&recipe.data.source, &cache, offline, &fetch)?;
+    let split = &recipe.data.split;
+    let options = SplitOptions {
+        seed: recipe.data.split_seed,
+        fractions: Fractions { train: split.train, val: split.val, test: split.test },
+        file: recipe.data.split_file.clone(),
+    };
+    dataset::load(&located.name, &located.root, &options)
+}
+
+/// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
+fn contract(recipe: &Recipe, entry: Option<&weights::Entry>, console: &Console) -> Result<Preprocessing> {
+    let model = &recipe.backbone.model;
+    if let Some(entry) = entry
+        && entry.architecture != *model
+    {
+        bail!(crate::error::UsageError(format!(
+            "the weights {} are for {}, but backbone.model is {model}; set backbone.model={} or choose other weights",
+            entry.name, entry.architecture, entry.architecture
+        )));
+    }
+    let known = entry.or_else(|| weights::contract_for(model)).map(|e| &e.preprocessing);
+    match (&recipe.weights.preprocessing, known) {
+        (Some(own), Some(known)) if own != known && recipe.weights.source != "none" => {
+            console.log(&format!(
+                "warning: weights.preprocessing differs from what the weights of {model} expect ({known:?}); accuracy will suffer \
+                 unless these weights were trained that way"
+            ));
+            Ok(own.clone())
+        }
+        (Some(own), _) => Ok(own.clone()),
+        (None, Some(known)) => Ok(known.clone()),
+        (None, None) => Ok(Preprocessing {
+            normalization: Normalization::Unit,
+            interpolation: Interpolation::Bilinear,
+            antialias: false,
+            fit: Fit::Squash,
+        }),
+    }
+}
+
+fn load_weights(network: &mut Network, recipe: &Recipe, path: &Path, console: &Console) -> Result<()> {
+    let file = weights::formats::read(path)?;
+    let specs: Vec<_> = network
+        .named_parameters()
+        .filter(|(spec, _)| !spec.layer.starts_with("head_"))
+        .map(|(spec, _)| spec.clone())
+        .collect();
+    let assigned = weights::assign(&specs, network.graph().naming, file, &recipe.weights.missing)?;
+    network.set_parameters(&assigned.tensors)?;
+    console.log(&format!("weights {}: {} tensors read", path.display(), assigned.tensors.len()));
+    if !assigned.missing.is_empty() {
+        let missing = assigned.missing.len();
+        console.log(&format!(
+            "  {missing} tensors are not in the file and start from random values, as weights.missing allows: {} …",
+            assigned.missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn execute(
+    recipe: &Recipe,
+    prepared: &mut Prepared,
+    run: &RunWriter,
+    mut console: Console,
+    started: Instant,
+) -> Result<RunResult> {
+    let manifest = check_photos(&mut prepared.dataset, run, &mut console)?;
+    let Prepared { dataset, description, network, device, .. } = prepared;
+    console.log(&summary::training_table(network, recipe.train.lr));
+    let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
+    let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
+    let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
+    let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
+    let frozen = network.frozen_hash()?;
+    let mut recorder = Recorder::new(run, description.clone(), console);
+    let fitted = fit(
+        network,
+        sources.train.as_ref(),
+        sources.val.as_deref(),
+        &objective,
+        &mut optimizer,
+        &Schedule::from_recipe(recipe),
+        &mut recorder,
+    )?;
+    ensure!(
+        network.frozen_hash()? == frozen,
+        "a frozen layer has changed during training; this is a bug in ft, please report it with {}",
+        run.folder().display()
+    );
+    let mut console = recorder.into_console();
+    finish(recipe, prepared, run, &fitted, &objective, &mut console, started)
+}
+
+/// Reads every photo once; broken ones are listed and left out.
+fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -> Result<Manifest> {
+    console.begin("check photos", dataset.len());
+    let shared = std::sync::Mutex::new(&mut *console);
+    let manifest = check(dataset, &|done, _| {
+        // Only display: whoever finds it taken just does not show its step.
+        if let Ok(mut console) = shared.try_lock() {
+            console.progress(done, "");
+        }
+    });
+    console.end();
+    let rows: Vec<_> = dataset
+        .skipped
+        .iter()
+        .map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() })
+        .collect();
+    run.write_skipped(&rows)?;
+    let manifest = manifest?;
+    manifest.write_csv(&run.path(file::DATA))?;
+    console.log(&format!(
+        "data {}: {} classes, {} train, {} val, {} test photos",
+        dataset.name,
+        dataset.classes.len(),
+        dataset.train.len(),
+        dataset.val.len(),
+        dataset.test.len()
+    ));
+    if !rows.is_empty() {
+        console.log(&format!("{} broken photos skipped, listed in {}:", rows.len(), run.path(file::SKIPPED).display()));
+        for row in rows.iter().take(5) {
+            console.log(&format!("  {}: {}", row.path, row.reason));
+        }
+    }
+    let shared = manifest.shared_between_splits();
+    if let Some((a, b)) = shared.first() {
+        console.log(&format!(
+            "warning: {} photos lie in two splits at once (the first: {a} and {b}); the test is easier than it looks",
+            shared.len()
+        ));
+    }
+    Ok(manifest)
+}
+
+/// Training and validation photos, as pixels or as cached features.
+struct Sources {
+    train: Box<dyn Source>,
+    val: Option<Box<dyn Source>>,
+}
+
+impl Sources {
+    fn open(
+        recipe: &Recipe,
+        dataset: &Dataset,
+        manifest: &Manifest,
+        description: &ModelDescription,
+        network: &Network,
+        device: &Device,
+        console: &mut Console,
+    ) -> Result<Self> {
+        // The input layer alone is no first half worth caching.
+        let cached = recipe.train.cache_features && network.first_half_end() > 1;
+        let memory = if cached { 0 } else { PHOTO_MEMORY };
+        let mut open = |split: Split, samples: &[Sample]| -> Result<Option<Box<dyn Source>>> {
+            if samples.is_empty() {
+                return Ok(None);
+            }
+            let contract = &description.preprocessing;
+            let photos = PhotoSource::new(samples.to_vec(), description.image_size, contract, memory, device)?;
+            if !cached {
+                return Ok(Some(Box::new(photos)));
+            }
+            let cache = FeatureCache::new(&download::cache_dir().join("features"));
+            let key = format!(
+                "{}\n{}\n{}",
+                manifest.split_hash(split),
+                description.image_size,
+                serde_json::to_string(contract)?
+            );
+            let labels = samples.iter().map(|s| s.label).collect();
+            let shown = std::cell::RefCell::new(&mut *console);
+            shown.borrow_mut().begin(&format!("frozen half, {}", split.name()), samples.len());
+            let source = CachedSource::open_or_build(
+                &cache,
+                &key,
+                network,
+                &photos,
+                labels,
+                recipe.train.evaluation_batch_size,
+                &mut |done| shown.borrow_mut().progress(done, ""),
+                &mut |line| shown.borrow_mut().log(line),
+            )
+            .context("the cache of the frozen half's outputs (--set train.cache_features=false works without)")?;
+            shown.borrow_mut().end();
+            console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
+            Ok(Some(Box::new(source)))
+        };
+        let train = open(Split::Train, &dataset.train)?.context("there are no training photos")?;
+        Ok(Self { train, val: open(Split::Val, &dataset.val)? })
+    }
+}
+
+impl Schedule {
+    fn from_recipe(recipe: &Recipe) -> Self {
+        Self {
+            epochs: recipe.train.epochs,
+            batch_size: recipe.train.batch_size,
+            evaluation_batch_size: recipe.train.evaluation_batch_size,
+            lr: recipe.train.lr,
+            seed: recipe.seed,
+        }
+    }
+}
+
+/// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos.
+fn finish(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    run: &RunWriter,
+    fitted: &Fitted,
+    objective: &Objective,
+    console: &mut Console,
+    started: Instant,
+) -> Result<RunResult> {
+    let Prepared { dataset, network, device, .. } = prepared;
+    let counts = summary::counts(network);
+    let mut result = RunResult {
+        run: run.id().to_owned(),
+        recipe: recipe.name.clone(),
+        dataset: dataset.name.clone(),
+        model: recipe.backbone.model.clone(),
+        classes: dataset.classes.clone(),
+        total_params: counts.total,
+        trainable_params: counts.trainable,
+        epochs: fitted.epochs,
+        best_epoch: fitted.best.as_ref().map(|b| b.epoch),
+        best_val_accuracy: fitted.best.as_ref().and_then(|b| b.val_accuracy),
+        train_images_per_second: fitted.images_per_second,
+        skipped_images: dataset.skipped.len(),
+        interrupted: fitted.interrupted,
+        ..RunResult::default()
+    };
+    let best = run.path(file::BEST);
+    if best.is_file() {
+        let (description, network) = checkpoint::load(&best, device)?;
+        let mut rows = Vec::new();
+        for split in [Split::Val, Split::Test] {
+            let samples = dataset.split(split);
+            if samples.is_empty() {
+                continue;
+            }
+            let photos =
+                PhotoSource::new(samples.to_vec(), description.image_size, &description.preprocessing, 0, device)?;
+            console.begin(&format!("predict {}", split.name()), samples.len());
+            let logits =
+                predict_all(&network, &photos, recipe.train.evaluation_batch_size, &mut |n| console.progress(n, ""))?;
+            console.end();
+            if split == Split::Test {
+                let (loss, accuracy) = test_figures(&logits, samples, objective)?;
+                result.test_loss = Some(loss);
+                result.test_accuracy = Some(accuracy);
+            }
+            rows.extend(predictions(split, samples, &logits, &description)?);
+        }
+        run.write_predictions(&rows)?;
+    }
+    result.seconds = started.elapsed().as_secs_f64();
+    Ok(result)
+}
+
+fn test_figures(logits: &[Vec<f32>], samples: &[Sample], objective: &Objective) -> Result<(f64, f64)> {
+    let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
+    let classes = logits.first().map_or(0, Vec::len);
+    let all = candle_core::Tensor::from_vec(logits.concat(), (logits.len(), classes), &Device::Cpu)?;
+    let loss = objective.loss(&all, &labels)?.0.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
+    let correct = logits.iter().zip(&labels).filter(|(row, label)| argmax(row) == **label as usize).count();
+    Ok((loss, correct as f64 / labels.len() as f64))
+}
+
+fn predictions(
+    split: Split,
+    samples: &[Sample],
+    logits: &[Vec<f32>],
+    description: &ModelDescription,
+) -> Result<Vec<Prediction>> {
+    let class = |i: usize| description.classes.get(i).cloned().with_context(|| format!("there is no class {i}"));
+    samples
+        .iter()
+        .zip(logits)
+        .map(|(sample, logits)| {
+            let predicted = argmax(logits);
+            Ok(Prediction {
+                split: split.name().to_owned(),
+                path: sample.id.clone(),
+                truth: class(sample.label as usize)?,
+                predicted: class(predicted)?,
+                probability: description.probabilities(logits).get(predicted).copied().unwrap_or(f32::NAN),
+                logits: logits.clone(),
+            })
+        })
+        .collect()
+}
+
+/// The last words: figures on stderr, the JSON object on stdout if asked for.
+fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
+    let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+    eprintln!(
+        "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
+        if result.interrupted { "interrupted" } else { "done" },
+        result.epochs,
+        result.seconds,
+        result.train_images_per_second,
+        percent(result.best_val_accuracy),
+        result.best_epoch.map_or_else(|| "-".to_owned(), |e| e.to_string()),
+        percent(result.test_accuracy),
+        percent(result.test_loss)
+    );
+    if let Some(expected) = &recipe.expected {
+        eprintln!("the recipe expects a test accuracy of {:.4} ({})", expected.test_accuracy, expected.source);
+    }
+    eprintln!("explain it: ft explain --model {}", result.run);
+    if json { output::print_json(result) } else { Ok(()) }
+}
