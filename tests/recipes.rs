@@ -263,6 +263,70 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     })
 }
 
+fn ft(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_ft")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_list_shows_every_built_in_recipe_with_its_expected_accuracy() {
+    let output = ft(&["recipe", "--list"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert_eq!(text.lines().count(), 1 + recipe::EMBEDDED.len());
+    for (name, _) in recipe::EMBEDDED {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        let expected = recipe::load(name, &[]).unwrap().expected.unwrap().test_accuracy;
+        assert!(line.contains(&format!("{expected:.4}")), "{line}");
+    }
+    let json = ft(&["recipe", "--list", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["recipes"].as_array().unwrap().len(), recipe::EMBEDDED.len());
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2_and_a_message_on_stderr() {
+    for (arguments, part) in [
+        (&["recipe"][..], "NAME|PATH"),
+        (&["recipe", "cnn-basik"], "did you mean \"cnn-basic\"?"),
+        (&["recipe", "cnn-basic", "--epochs", "0"], "train.epochs: must be from 1"),
+        (&["recipe", "cnn-basic", "--epochs", "-1"], "--epochs"),
+        (&["recipe", "cnn-basic", "--set", "train.lr=0", "--set", "x=1"], "2 problems"),
+        (&["recipe", "cnn-basic", "--device", "tpu"], "cpu, cuda, metal, auto"),
+        (&["baseline", "--threads", "0"], "--threads"),
+        (&["baseline", "--set", "train.lr=much"], "train.lr: expected a number"),
+        (&["explain", "--alpha", "2"], "from 0 to 1"),
+        (&["recip"], "recipe"),
+        (&[], "Usage"),
+    ] {
+        let output = ft(arguments);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        assert!(message.contains(part) && output.stdout.is_empty(), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_shows_examples() {
+    let output = ft(&["--help"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(text.contains("ft recipe resnet50v2-unfreeze-conv4") && text.contains("Exit codes"), "{text}");
+    for command in ["recipe", "baseline", "explain", "summary", "runs"] {
+        assert!(ft(&[command, "--help"]).status.success());
+    }
+}
+
+#[test]
+fn a_recipe_file_that_cannot_be_read_fails_with_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latin1.toml");
+    std::fs::write(&path, b"name = \"\xe9\"").unwrap();
+    let output = ft(&["recipe", path.to_str().unwrap()]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("latin1.toml"), "{message}");
+}
+
 proptest! {
     #[test]
     fn the_resolved_recipe_loads_to_the_same_recipe(recipe in recipes()) {

@@ -323,3 +323,74 @@ fn what_is_no_run_is_answered_with_what_exists() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+fn ft() -> std::process::Command {
+    std::process::Command::new(env!("CARGO_BIN_EXE_ft"))
+}
+
+#[test]
+fn the_runs_command_prints_an_aligned_table_and_names_damage_on_stderr() {
+    let runs = tempfile::tempdir().unwrap();
+    let first = finished(runs.path(), "first", 0.75);
+    start_at(&first, "2024-05-01T10:00:00Z");
+    let second = finished(runs.path(), "second-with-a-long-name", 0.5);
+    start_at(&second, "2024-05-02T10:00:00Z");
+    let broken = finished(runs.path(), "broken", 0.9);
+    start_at(&broken, "2024-05-03T10:00:00Z");
+    fs::write(broken.join(file::RESULT), "{").unwrap();
+    let output = ft().arg("runs").arg("--runs").arg(runs.path()).output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    for (line, part) in lines.iter().zip(["run ", "-broken-", "-second-with-a-long-name-", "-first-"]) {
+        assert!(line.contains(part), "{text}");
+    }
+    let column = lines[0].find("status").unwrap();
+    assert!(lines[2][column..].starts_with("finished") && lines[3][column..].starts_with("finished"), "{text}");
+    for part in ["tf_flowers", "resnet50v2", "1/10", "0.7500", "0.6500", "12.0s"] {
+        assert!(lines[3].contains(part), "{part} in {text}");
+    }
+    assert!(String::from_utf8_lossy(&output.stderr).contains("result.json is damaged"));
+
+    let output = ft().args(["runs", "--json", "--runs"]).arg(runs.path()).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["runs"][2]["test_accuracy"], 0.65);
+    assert_eq!(json["runs"][0]["status"], "damaged");
+}
+
+#[test]
+fn no_runs_yet_is_no_failure() {
+    let runs = tempfile::tempdir().unwrap();
+    let output = ft().args(["runs", "--runs"]).arg(runs.path().join("none")).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no runs"));
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let runs = tempfile::tempdir().unwrap();
+    finished(runs.path(), "r", 0.5);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = ft()
+        .args(["runs", "--runs"])
+        .arg(runs.path())
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let output = ft().args(["recipe", "--list"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
+}

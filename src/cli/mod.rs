@@ -1,1 +1,64 @@
-//! The command line: one file a command.
+//! The command line: one file a command. Results go to stdout, everything else to stderr.
+
+mod arguments;
+mod baseline;
+mod explain;
+mod output;
+mod recipe;
+mod runs;
+mod summary;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+pub use arguments::{DeviceChoice, MachineArgs, RunsArgs, TrainingArgs};
+pub use output::{StdoutClosed, print, print_json, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  ft recipe resnet50v2-unfreeze-conv4            fine-tune a ResNet50V2 on tf_flowers
+  ft recipe vgg16-gap --data photos/             the same idea with VGG16, on your own folder of class folders
+  ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
+  ft baseline --scratch                          a plain CNN on the same photos, for comparison
+  ft explain --model best                        where the best model looks: Grad-CAM pictures
+  ft summary resnet50v2 --freeze-before conv4    the layer table
+  ft runs                                        what has been run
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// Fine-tunes image classifiers and shows why they decide.
+#[derive(Debug, Parser)]
+#[command(name = "ft", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment: train, evaluate, record
+    Recipe(recipe::Args),
+    /// Train a network from scratch on the same photos, to compare with
+    Baseline(baseline::Args),
+    /// Show what a trained model looks at (Grad-CAM)
+    Explain(explain::Args),
+    /// Show a model layer by layer
+    Summary(summary::Args),
+    /// List what has been run, newest first
+    Runs(runs::Args),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A [`crate::error::UsageError`] for what cannot be asked, [`StdoutClosed`] if nobody reads the output any more, any other error for
+/// what failed.
+pub fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Recipe(args) => recipe::run(args),
+        Command::Baseline(args) => baseline::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Summary(args) => summary::run(args),
+        Command::Runs(args) => runs::run(args),
+    }
+}

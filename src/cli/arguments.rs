@@ -1,0 +1,132 @@
+//! Arguments that several commands share.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use clap::{Args, ValueEnum};
+
+/// On what to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    Cpu,
+    /// The first NVIDIA GPU
+    Cuda,
+    /// The GPU of a Mac
+    Metal,
+    /// A GPU if there is one and this program was built for it, else the CPU
+    #[default]
+    Auto,
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it was asked for by name and is not there, or the program was built without it.
+    pub fn open(self) -> Result<Device> {
+        use candle_core::utils::{cuda_is_available, metal_is_available};
+        let cuda = || {
+            Device::new_cuda(0)
+                .context("cannot use the CUDA device: it needs an NVIDIA GPU and a build with `--features cuda`; or use --device cpu")
+        };
+        let metal = || {
+            Device::new_metal(0).context(
+                "cannot use the Metal device: it needs a Mac and a build with `--features metal`; or use --device cpu",
+            )
+        };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda => cuda(),
+            Self::Metal => metal(),
+            // A GPU that is compiled in but not there is no reason to fail here.
+            Self::Auto if cuda_is_available() => Ok(cuda().unwrap_or(Device::Cpu)),
+            Self::Auto if metal_is_available() => Ok(metal().unwrap_or(Device::Cpu)),
+            Self::Auto => Ok(Device::Cpu),
+        }
+    }
+}
+
+/// What a command may use of the machine.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// Threads to use; results do not depend on it [default: all processors]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", value_enum, default_value_t)]
+    pub device: DeviceChoice,
+    /// Use only what is on disk already, never the network
+    #[arg(long)]
+    pub offline: bool,
+}
+
+impl MachineArgs {
+    /// Sets the number of threads of the program; to be called before anything is computed.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn set_threads(&self) -> Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads; use fewer with --threads"))
+    }
+}
+
+/// Where runs are recorded.
+#[derive(Clone, Debug, Args)]
+pub struct RunsArgs {
+    /// Folder of the run folders
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+}
+
+/// Arguments of the commands that train. Each is short for a key of the recipe, so that the recorded recipe shows it.
+#[derive(Clone, Debug, Args)]
+pub struct TrainingArgs {
+    /// A folder of class folders, or a known data set such as tf_flowers
+    #[arg(long, value_name = "DIR|NAME")]
+    pub data: Option<String>,
+    /// CSV file `path,split` that says which photo is for train, val or test
+    #[arg(long, value_name = "FILE")]
+    pub split_file: Option<String>,
+    /// Initial weights: a known name, a file, a URL, or none
+    #[arg(long, value_name = "FILE|NAME")]
+    pub weights: Option<String>,
+    /// Passes over the training photos
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub epochs: Option<u32>,
+    /// All randomness follows from it
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Change any key of the recipe, e.g. train.lr=1e-4 (repeatable; the flags above win)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub runs: RunsArgs,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+impl TrainingArgs {
+    /// Everything that changes the recipe, as `key=value`, in the order it applies.
+    pub fn overrides(&self) -> Vec<String> {
+        let text = |key: &str, value: &Option<String>| {
+            // Quoted, since a folder may be called `5` or `[old]`.
+            value.as_ref().map(|value| format!("{key}={}", toml::Value::String(value.clone())))
+        };
+        let flags = [
+            text("data.source", &self.data),
+            text("data.split_file", &self.split_file),
+            text("weights.source", &self.weights),
+            self.epochs.map(|epochs| format!("train.epochs={epochs}")),
+            self.seed.map(|seed| format!("seed={seed}")),
+        ];
+        self.set.iter().cloned().chain(flags.into_iter().flatten()).collect()
+    }
+}

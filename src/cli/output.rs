@@ -1,0 +1,66 @@
+//! Writing to stdout.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, Result};
+
+/// Nobody reads stdout any more (`ft runs | head -1`): no failure, but no reason to go on.
+#[derive(Debug)]
+pub struct StdoutClosed;
+
+impl fmt::Display for StdoutClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stdout is closed")
+    }
+}
+
+impl std::error::Error for StdoutClosed {}
+
+/// Writes text to stdout.
+///
+/// # Errors
+/// [`StdoutClosed`] if the other end of the pipe is; any other if the text cannot be written, e.g. on a full disk.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+        other => other.context("cannot write to stdout"),
+    }
+}
+
+/// Writes one JSON object, in one line, to stdout.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(object: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string(object)? + "\n"))
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub enum Column {
+    Left(&'static str),
+    Right(&'static str),
+}
+
+/// Lines of aligned columns, with a header, two spaces between columns, and no spaces at line ends.
+pub fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = columns
+        .iter()
+        .map(|column| match column {
+            Column::Left(name) | Column::Right(name) => (*name).to_owned(),
+        })
+        .collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
+    let width = |i: usize| lines.iter().filter_map(|l| l.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |cells: &&Vec<String>| {
+        let padded = cells.iter().zip(columns).zip(&widths).map(|((cell, column), &width)| match column {
+            Column::Left(_) => format!("{cell:<width$}"),
+            Column::Right(_) => format!("{cell:>width$}"),
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    lines.iter().map(line).collect()
+}

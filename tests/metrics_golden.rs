@@ -1,0 +1,122 @@
+//! Metrics against scikit-learn.
+
+mod common;
+
+use common::{assert_values_close, golden_json, golden_tensors, values};
+use ft::train::metrics::{Average, PredictionTable};
+use serde_json::Value;
+
+fn table(logits: &str) -> PredictionTable {
+    let tensors = golden_tensors("metrics/metrics.safetensors");
+    let rows: Vec<Vec<f32>> = tensors.get(logits).to_vec2().unwrap();
+    let labels: Vec<usize> = values(tensors.get("labels")).into_iter().map(|v| v as usize).collect();
+    PredictionTable::new(&rows, &labels).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[track_caller]
+fn close(what: &str, actual: &[f64], expected: &Value) {
+    let expected = if expected.is_array() { numbers(expected) } else { vec![expected.as_f64().unwrap()] };
+    assert_values_close(what, actual, &expected, 0.0, 1e-6);
+}
+
+fn matches_scikit_learn(logits: &str, key: &str) {
+    let table = table(logits);
+    let json = golden_json("metrics/metrics.json");
+    let expected = &json[key];
+    assert!(expected.is_object(), "no {key}");
+
+    let confusion = serde_json::to_value(table.confusion()).unwrap();
+    assert_eq!(confusion, expected["confusion_rows_true_columns_predicted"]);
+    let scores = table.class_scores();
+    let support: Vec<usize> = scores.iter().map(|s| s.support).collect();
+    assert_eq!(serde_json::to_value(support).unwrap(), expected["support"]);
+    close("precision", &scores.iter().map(|s| s.precision).collect::<Vec<_>>(), &expected["precision"]);
+    close("recall", &scores.iter().map(|s| s.recall).collect::<Vec<_>>(), &expected["recall"]);
+    close("f1", &scores.iter().map(|s| s.f1).collect::<Vec<_>>(), &expected["f1"]);
+    for (name, average) in [("macro", Average::Macro), ("weighted", Average::Weighted)] {
+        let mean = table.average_scores(average);
+        for (what, value) in [("precision", mean.precision), ("recall", mean.recall), ("f1", mean.f1)] {
+            close(&format!("{name} {what}"), &[value], &expected[format!("{name}_{what}")]);
+        }
+        let auc = table.mean_roc_auc(average).unwrap();
+        close("mean roc auc", &[auc], &expected[format!("roc_auc_ovr_{name}")]);
+    }
+    for (name, value) in [
+        ("accuracy", table.accuracy()),
+        ("top2_accuracy", table.top_k(2)),
+        ("balanced_accuracy", table.balanced_accuracy()),
+        ("cohen_kappa", table.cohen_kappa()),
+        ("matthews_corrcoef", table.matthews()),
+        ("nll", table.nll()),
+        ("brier_sum_over_classes", table.brier()),
+        ("ece_15_bins", table.calibration_error(15)),
+    ] {
+        close(name, &[value], &expected[name]);
+    }
+    let all = |values: Vec<Option<f64>>| values.into_iter().map(Option::unwrap).collect::<Vec<f64>>();
+    close("roc auc", &all(table.roc_auc()), &expected["roc_auc_per_class"]);
+    close("average precision", &all(table.average_precision()), &expected["average_precision_per_class"]);
+    let bins = expected["ece_table"].as_array().unwrap();
+    for (bin, expected) in table.calibration(15).iter().zip(bins) {
+        assert_eq!(bin.count as u64, expected["count"].as_u64().unwrap(), "{bin:?}");
+        close("lo", &[bin.lo], &expected["lo"]);
+        close("hi", &[bin.hi], &expected["hi"]);
+        assert_eq!(bin.accuracy.is_none(), expected["accuracy"].is_null());
+        if let (Some(accuracy), Some(confidence)) = (bin.accuracy, bin.confidence) {
+            close("bin accuracy", &[accuracy], &expected["accuracy"]);
+            close("bin confidence", &[confidence], &expected["confidence"]);
+        }
+    }
+}
+
+#[test]
+fn every_figure_matches_scikit_learn() {
+    matches_scikit_learn("logits", "table");
+}
+
+#[test]
+fn a_class_that_is_never_predicted_has_precision_zero() {
+    matches_scikit_learn("logits_never3", "table_never3");
+    let scores = table("logits_never3").class_scores();
+    assert!(scores.iter().any(|s| s.precision == 0.0 && s.support > 0), "{scores:?}");
+}
+
+#[test]
+fn equal_logits_count_for_the_first_class() {
+    let table = PredictionTable::new(&[vec![1.0, 1.0, 0.0], vec![1.0, 1.0, 0.0]], &[0, 1]).unwrap();
+    assert_eq!((table.accuracy(), table.top_k(2), table.top_k(3)), (0.5, 1.0, 1.0));
+}
+
+#[test]
+fn extreme_logits_give_finite_figures() {
+    let table = PredictionTable::new(&[vec![1e30, -1e30], vec![-1e30, 1e30]], &[0, 1]).unwrap();
+    assert_eq!((table.accuracy(), table.nll(), table.brier()), (1.0, 0.0, 0.0));
+    assert_eq!(table.probabilities(), [[1.0, 0.0], [0.0, 1.0]]);
+}
+
+#[test]
+fn a_single_class_in_the_data_leaves_no_division_by_zero() {
+    let table = PredictionTable::new(&[vec![1.0, 0.0], vec![2.0, 0.0]], &[0, 0]).unwrap();
+    assert_eq!((table.balanced_accuracy(), table.cohen_kappa(), table.matthews()), (1.0, 0.0, 0.0));
+    assert_eq!((table.roc_auc(), table.mean_roc_auc(Average::Macro)), (vec![None, None], None));
+    assert_eq!(table.average_precision(), [Some(1.0), None]);
+}
+
+#[test]
+fn tables_that_make_no_sense_are_refused_with_the_reason() {
+    for (rows, labels, part) in [
+        (vec![], vec![], "no predictions"),
+        (vec![vec![1.0]], vec![0], "two classes"),
+        (vec![vec![1.0, 2.0]], vec![0, 1], "1 predictions, but 2 labels"),
+        (vec![vec![1.0, 2.0], vec![1.0]], vec![0, 1], "prediction 1 has 1 logits"),
+        (vec![vec![1.0, 2.0]], vec![2], "the label 2"),
+        (vec![vec![1.0, f32::NAN]], vec![0], "not finite"),
+    ] {
+        let error = PredictionTable::new(&rows, &labels).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
