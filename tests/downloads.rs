@@ -327,7 +327,8 @@ fn a_silent_server_is_a_timeout() {
 fn a_refused_connection_says_which_address() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = Server::start(|_, _| Reply::status(200)).url("/weights.bin"); // closed again at once
-    let error = fetch(&request(&[url.clone()], &folder.path().join("x"), None), &Quiet).expect_err("refused");
+    let error =
+        fetch(&request(std::slice::from_ref(&url), &folder.path().join("x"), None), &Quiet).expect_err("refused");
     assert!(format!("{error:#}").contains(&url), "{error:#}");
 }
 
