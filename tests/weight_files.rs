@@ -296,7 +296,7 @@ fn all_missing_and_misshapen_tensors_are_named_with_their_shapes() {
         "conv3_conv/kernel: missing, expected [1, 1, 12, 7]",
         "conv1_con/bias: missing, expected [8] (did you mean conv1_conv/bias?)",
         "probs/kernel: expected [12, 9], found [12, 5]",
-        "weights.missing",
+        "weights.missing = [\"conv1_con\", \"conv3_conv\"]",
     ] {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
@@ -360,6 +360,50 @@ fn weights_of_another_depth_are_recognised() {
 }
 
 #[test]
+fn a_file_without_a_stage_says_how_to_allow_it() {
+    let mut specs = keras_specs(false);
+    for i in 0..3 {
+        specs.push(spec(&format!("conv5_block{i}_conv/kernel"), "Conv2D", ParamKind::ConvKernel, &[1, 1, 2, 2]));
+    }
+    specs.push(spec("post_bn/gamma", "BatchNormalization", ParamKind::Gamma, &[2]));
+    let error = assign(&specs, Naming::Keras, read("full_model.h5"), &[]).expect_err("no fit").to_string();
+    assert!(error.contains("weights.missing = [\"conv5\", \"post_bn\"]"), "{error}");
+    let allowed = ["conv5".to_owned(), "post_bn".to_owned()];
+    assign(&specs, Naming::Keras, read("full_model.h5"), &allowed).expect("allowed as advised");
+}
+
+#[test]
+fn a_file_of_which_nothing_fits_is_an_error_whatever_may_be_missing() {
+    let specs = [spec("stem/kernel", "Conv2D", ParamKind::ConvKernel, &[1, 1, 2, 2])];
+    let error = assign(&specs, Naming::Keras, read("full_model.h5"), &["stem".into()]).expect_err("no fit");
+    assert!(error.to_string().contains("has no tensor of the model"), "{error:#}");
+}
+
+#[test]
+fn a_keras_archive_and_a_wrapped_backbone_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.keras");
+    let inner = std::fs::read(golden("keras_h5/keras3.weights.h5")).expect("fixture");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).expect("a file"));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.start_file("model.weights.h5", stored).expect("an entry");
+    std::io::Write::write_all(&mut archive, &inner).expect("written");
+    archive.finish().expect("written");
+    let mut file = formats::read(&path).expect("read");
+    assert_eq!(file.format, Format::Keras3);
+    // A model around the backbone puts its layers one container deeper, beside its own head.
+    file.tensors = file.tensors.into_iter().map(|(n, t)| (format!("layers/functional/{n}"), t)).collect();
+    let head = Tensor::zeros((5, 2), DType::F32, &Device::Cpu).expect("head");
+    file.tensors.insert("layers/dense/vars/0".into(), head);
+    let expected = golden_tensors("keras_h5/expected.safetensors");
+    let assigned = assigned(&keras_specs(false), Naming::Keras, file);
+    for (key, tensor) in &assigned.tensors {
+        assert_same(key, tensor, expected.get(key));
+    }
+    assert_eq!(assigned.unused, ["layers/dense/vars/0"]);
+}
+
+#[test]
 fn what_the_model_has_no_place_for_is_listed() {
     let specs: Vec<ParamSpec> = keras_specs(false).into_iter().filter(|s| s.layer != "probs").collect();
     let file = assigned(&specs, Naming::Keras, read("full_model.h5"));
@@ -393,12 +437,16 @@ fn a_file_cut_at_any_point_is_an_error_and_no_panic() {
     let names = ["full_model.h5", "keras3.weights.h5", "small.pth", "small_legacy.pth", "expected.safetensors"];
     for name in names {
         let bytes = std::fs::read(golden(&format!("keras_h5/{name}"))).expect("fixture");
+        let whole = read(name).tensors;
         for cut in (0..bytes.len()).step_by(97) {
             std::fs::write(&path, &bytes[..cut]).expect("written");
+            // A cut behind the last array of an HDF5 file loses nothing; any other must be noticed.
             if let Ok(file) = formats::read(&path) {
-                // HDF5 keeps its table before the last arrays of a file: what is read must still be whole.
                 assert!(name.ends_with(".h5"), "{name} cut at {cut} was accepted");
-                assert!(file.tensors.values().all(|t| !values(t).is_empty()), "{name} cut at {cut}");
+                assert_eq!(file.tensors.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{name} {cut}");
+                for (key, tensor) in &file.tensors {
+                    assert_same(&format!("{name} cut at {cut}: {key}"), tensor, &whole[key]);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What is said when a file does not fit a model.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Error, anyhow};
@@ -31,7 +32,7 @@ impl Mismatch {
     }
 
     /// One error for all of them. `names` are those in the file.
-    pub(super) fn error(&self, path: &Path, names: &[&str]) -> Error {
+    pub(super) fn error(&self, path: &Path, names: &[&str], specs: &[ParamSpec]) -> Error {
         let (missing, misshapen) = (self.missing.len(), self.misshapen.len());
         let mut lines = Vec::new();
         // Names close to a missing one help where a few differ, and are noise where the whole file is another.
@@ -55,23 +56,36 @@ impl Mismatch {
             path.display(),
             lines.join("\n")
         );
-        text.push_str(&self.advice(names));
+        text.push_str(&self.advice(names, specs));
         anyhow!(text)
     }
 
-    fn advice(&self, names: &[&str]) -> String {
-        let mut advice = Vec::new();
-        if let Some(architecture) = looks_like(names) {
-            advice.push(format!("the file looks like weights of {architecture}; is this the model that was meant?"));
+    /// What to do next.
+    fn advice(&self, names: &[&str], specs: &[ParamSpec]) -> String {
+        let mut advice = String::new();
+        // A file that fits for the most part is of the right model, with something left out.
+        let another = 2 * self.missing.len() > specs.len();
+        if let Some(architecture) = looks_like(names).filter(|_| another) {
+            advice += &format!("\nthe file looks like weights of {architecture}; use that model, or other weights");
         }
-        if !self.missing.is_empty() {
-            advice.push(
-                "if parts of the model shall start from random values, name them in weights.missing, \
-                 e.g. weights.missing = [\"conv5\"]"
-                    .to_owned(),
-            );
+        let parts = self.missing_parts(specs);
+        if !another && !parts.is_empty() {
+            let list = parts.iter().map(|p| format!("{p:?}")).collect::<Vec<_>>().join(", ");
+            advice += &format!("\nif these parts shall start from random values, set weights.missing = [{list}]");
         }
-        advice.iter().map(|line| format!("\n{line}")).collect()
+        advice
+    }
+
+    /// The stages, or single layers, that what is missing belongs to.
+    fn missing_parts<'s>(&self, specs: &'s [ParamSpec]) -> BTreeSet<&'s str> {
+        let layers: BTreeSet<&str> = specs
+            .iter()
+            .filter(|s| self.missing.iter().any(|(name, _)| *name == s.name))
+            .map(|s| s.layer.as_str())
+            .collect();
+        let stage = |layer: &'s str| layer.split(['_', '.']).next().unwrap_or(layer);
+        let alone = |layer: &'s str| layers.iter().filter(|l| stage(l) == stage(layer)).count() == 1;
+        layers.iter().map(|&layer| if alone(layer) { layer } else { stage(layer) }).collect()
     }
 
     /// No tensor of the file has a place in the model.
@@ -82,7 +96,7 @@ impl Mismatch {
             path.display(),
             first(&mut names.iter().copied()),
             first(&mut specs.iter().map(|s| s.name.as_str())),
-            self.advice(names)
+            self.advice(names, specs)
         )
     }
 }

@@ -1,7 +1,7 @@
 //! From a file's names and layout to those of a model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -181,12 +181,11 @@ impl Matcher {
             return Err(error);
         }
         if !self.mismatch.is_empty() {
-            return Err(self.mismatch.error(&self.path, &names));
+            return Err(self.mismatch.error(&self.path, &names, specs));
         }
         if self.assigned.tensors.is_empty() && !specs.is_empty() {
             // Everything was allowed to be missing, and is: then the file is the wrong one.
-            let Self { path, mismatch, .. } = &self;
-            return Err(mismatch.nothing_fits(Path::new(path), &names, specs));
+            return Err(self.mismatch.nothing_fits(&self.path, &names, specs));
         }
         self.assigned.unused = std::mem::take(&mut self.tensors).into_keys().collect();
         Ok(self.assigned)

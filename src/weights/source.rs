@@ -59,12 +59,14 @@ impl<'m> Resolver<'m, '_> {
     pub fn resolve(&self, source: &str) -> Result<Resolved<'m>> {
         if let Some(repository) = source.strip_prefix("hf:") {
             let wanted = hub_file(repository)?;
+            if let Some(entry) = self.manifest.entries.iter().find(|e| e.hub.as_ref() == Some(&wanted)) {
+                return self.known(entry);
+            }
             let path = self.hub.file(&wanted, None, self.offline, self.progress)?;
-            let entry = self.manifest.entries.iter().find(|e| e.hub.as_ref() == Some(&wanted));
-            return Ok(Resolved { sha256: files::sha256_file(&path)?, path, entry });
+            return Ok(Resolved { sha256: files::sha256_file(&path)?, path, entry: None });
         }
         if source.starts_with("http://") || source.starts_with("https://") {
-            return self.from_url(source);
+            return self.at_address(source);
         }
         if let Some(entry) = self.manifest.entries.iter().find(|e| e.name == source) {
             return self.known(entry);
@@ -109,7 +111,7 @@ impl<'m> Resolver<'m, '_> {
         Ok(Resolved { path, sha256, entry: Some(entry) })
     }
 
-    fn from_url(&self, url: &str) -> Result<Resolved<'m>> {
+    fn at_address(&self, url: &str) -> Result<Resolved<'m>> {
         let without_query = url.split(['?', '#']).next().unwrap_or(url);
         let name: String = without_query
             .rsplit('/')
