@@ -1,3 +1,12 @@
 //! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
 
+pub mod catalogue;
+pub mod check;
+pub mod dataset;
+pub mod decode;
+pub mod feature_cache;
+pub mod loader;
 pub mod preprocess;
+pub mod resize;
+mod scan;
+pub mod split;

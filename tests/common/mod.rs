@@ -21,8 +21,8 @@ pub fn golden(name: &str) -> PathBuf {
 /// All tensors of a golden `.safetensors` file, in their stored type.
 pub fn golden_tensors(name: &str) -> Tensors {
     let path = golden(name);
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let tensors =
+        candle_core::safetensors::load(&path, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     Tensors { path, tensors: tensors.into_iter().collect() }
 }
 
@@ -75,7 +75,10 @@ pub fn assert_values_close(what: &str, actual: &[f64], expected: &[f64], relativ
     assert!(
         worst.1 <= limit,
         "{what}: element {} is {}, expected {}: off by {:.3e}, allowed {limit:.3e}",
-        worst.0, actual[worst.0], expected[worst.0], worst.1
+        worst.0,
+        actual[worst.0],
+        expected[worst.0],
+        worst.1
     );
 }
 
@@ -96,9 +99,7 @@ pub fn splitmix64(z: u64) -> u64 {
 /// Stream of raw 64-bit values of a formula tensor (see the fixtures' README).
 pub fn raw(name: &str, i: u64, seed: u64) -> u64 {
     splitmix64(
-        fnv1a64(name)
-            .wrapping_add(seed.wrapping_mul(GOLDEN_RATIO))
-            .wrapping_add((i + 1).wrapping_mul(GOLDEN_RATIO)),
+        fnv1a64(name).wrapping_add(seed.wrapping_mul(GOLDEN_RATIO)).wrapping_add((i + 1).wrapping_mul(GOLDEN_RATIO)),
     )
 }
 

@@ -1,0 +1,138 @@
+//! One pass over all photos before training: every file is read, hashed and decoded once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::dataset::{Dataset, Sample, Skipped};
+use super::decode::decode;
+use super::split::Split;
+use crate::files::{hex, sha256, write_atomically};
+
+/// A photo as it was when training began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestEntry {
+    pub split: Split,
+    pub id: String,
+    /// Name of the class.
+    pub label: String,
+    /// Of the file, as hexadecimal digits.
+    pub sha256: String,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+}
+
+/// Exactly which photos a run used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// By split, then by id.
+    pub entries: Vec<ManifestEntry>,
+}
+
+impl Manifest {
+    /// The photos of a split, sorted by id as in [`Dataset`].
+    pub fn split(&self, split: Split) -> impl Iterator<Item = &ManifestEntry> {
+        self.entries.iter().filter(move |entry| entry.split == split)
+    }
+
+    /// SHA-256 over the lines `id,label,sha256` of a split: equal hashes mean equal photos with equal labels.
+    pub fn split_hash(&self, split: Split) -> String {
+        let mut hasher = Sha256::new();
+        for entry in self.split(split) {
+            hasher.update(format!("{},{},{}\n", entry.id, entry.label, entry.sha256));
+        }
+        hex(&hasher.finalize())
+    }
+
+    /// Pairs of ids in different splits whose files are identical: what a network saw in training cannot test it.
+    pub fn shared_between_splits(&self) -> Vec<(&str, &str)> {
+        let mut by_hash: BTreeMap<&str, &ManifestEntry> = BTreeMap::new();
+        let mut shared = Vec::new();
+        for entry in &self.entries {
+            match by_hash.get(entry.sha256.as_str()) {
+                Some(first) if first.split != entry.split => shared.push((first.id.as_str(), entry.id.as_str())),
+                Some(_) => {}
+                None => {
+                    by_hash.insert(&entry.sha256, entry);
+                }
+            }
+        }
+        shared
+    }
+
+    /// Writes the manifest as CSV with the columns `split,path,label,sha256`.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_csv(&self, path: &Path) -> Result<()> {
+        write_atomically(path, |out| {
+            let mut csv = csv::Writer::from_writer(out);
+            csv.write_record(["split", "path", "label", "sha256"])?;
+            for entry in &self.entries {
+                csv.write_record([entry.split.name(), &entry.id, &entry.label, &entry.sha256])?;
+            }
+            csv.flush().context("cannot write the manifest")
+        })
+    }
+}
+
+/// Reads, hashes and decodes every photo on all cores. Broken ones move from their split to `dataset.skipped`.
+///
+/// `progress(done, total)` is called from several threads after each photo.
+///
+/// # Errors
+/// If a class has no readable photo (to train with) or a split has none.
+pub fn check(dataset: &mut Dataset, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Manifest> {
+    let total = dataset.len();
+    let done = AtomicUsize::new(0);
+    let mut entries = Vec::with_capacity(total);
+    for split in Split::ALL {
+        let samples = std::mem::take(dataset.split_mut(split));
+        let checked: Vec<Result<(String, u64)>> = samples
+            .par_iter()
+            .with_max_len(1)
+            .map(|sample| {
+                let result = check_file(sample);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                result
+            })
+            .collect();
+        let mut usable = Vec::with_capacity(samples.len());
+        for (sample, checked) in samples.into_iter().zip(checked) {
+            match checked {
+                Ok((sha256, bytes)) => {
+                    let label = dataset.classes.get(sample.label as usize).cloned().unwrap_or_default();
+                    entries.push(ManifestEntry { split, id: sample.id.clone(), label, sha256, bytes });
+                    usable.push(sample);
+                }
+                Err(e) => {
+                    dataset.skipped.push(Skipped { id: sample.id, split: Some(split), reason: format!("{e:#}") });
+                }
+            }
+        }
+        *dataset.split_mut(split) = usable;
+    }
+    dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
+    dataset.check_classes()?;
+    refuse_empty_splits(dataset)?;
+    Ok(Manifest { entries })
+}
+
+fn check_file(sample: &Sample) -> Result<(String, u64)> {
+    let bytes = std::fs::read(&sample.path).context("cannot be read")?;
+    decode(&bytes)?;
+    Ok((sha256(&bytes), bytes.len() as u64))
+}
+
+fn refuse_empty_splits(dataset: &Dataset) -> Result<()> {
+    for split in Split::ALL {
+        if dataset.split(split).is_empty() {
+            bail!("{} has no readable image in its {split} split; add more photos", dataset.root.display());
+        }
+    }
+    Ok(())
+}

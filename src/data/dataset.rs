@@ -1,0 +1,269 @@
+//! A folder of photos as a labelled data set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::scan::{Found, Scan, scan};
+use super::split::{Assignment, Fractions, read_split_file, take_share};
+use crate::error::usage;
+
+pub use super::split::Split;
+
+/// A photo with its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Path relative to the data folder, with `/` on every system; unique.
+    pub id: String,
+    pub path: PathBuf,
+    /// Index into [`Dataset::classes`].
+    pub label: u32,
+}
+
+/// A photo that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub id: String,
+    /// The split it would have been in, where that is known.
+    pub split: Option<Split>,
+    pub reason: String,
+}
+
+/// Photos by split, with their classes. Nothing in it depends on the order in which the file system lists files.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub name: String,
+    pub root: PathBuf,
+    /// Names of the classes, sorted.
+    pub classes: Vec<String>,
+    /// Each split is sorted by id.
+    pub train: Vec<Sample>,
+    pub val: Vec<Sample>,
+    pub test: Vec<Sample>,
+    /// Photos that cannot be used, sorted by id.
+    pub skipped: Vec<Skipped>,
+    /// Ids of photos that the split file does not list, sorted.
+    pub unused: Vec<String>,
+    /// What the user should know about the splits, as whole sentences.
+    pub notes: Vec<String>,
+}
+
+/// How photos are split.
+#[derive(Clone, Debug, Default)]
+pub struct SplitOptions {
+    /// Seed of random splits.
+    pub seed: u64,
+    /// Shares of random splits.
+    pub fractions: Fractions,
+    /// CSV `path,split`; overrides what the folders say.
+    pub file: Option<PathBuf>,
+}
+
+impl Dataset {
+    /// The photos of a split, sorted by id.
+    pub fn split(&self, split: Split) -> &[Sample] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// The photos of a split, to be changed.
+    pub fn split_mut(&mut self, split: Split) -> &mut Vec<Sample> {
+        match split {
+            Split::Train => &mut self.train,
+            Split::Val => &mut self.val,
+            Split::Test => &mut self.test,
+        }
+    }
+
+    /// Number of photos in all splits.
+    pub fn len(&self) -> usize {
+        self.train.len() + self.val.len() + self.test.len()
+    }
+
+    /// Whether no photo is left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// # Errors
+    /// If a class has no photo at all, or no photo to train with.
+    pub fn check_classes(&self) -> Result<()> {
+        for (label, class) in self.classes.iter().enumerate() {
+            let count = |samples: &[Sample]| samples.iter().filter(|s| s.label as usize == label).count();
+            if Split::ALL.iter().all(|&split| count(self.split(split)) == 0) {
+                bail!(
+                    "class {class:?} of {} has no readable image; add some or remove its folder",
+                    self.root.display()
+                );
+            }
+            if count(&self.train) == 0 {
+                bail!("class {class:?} of {} has no readable image to train with", self.root.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the layout of a data folder: class folders, or `train`, `val`, `test` folders with class folders in them.
+/// Class folders may have folders of images below them. Nothing is decoded here: see [`super::check::check`].
+///
+/// Splits come from `options.file` if given, else from the folders. Where there is no validation (or test) split, it is
+/// taken from the training photos, at random by seed and class by class; `notes` says so.
+///
+/// # Errors
+/// If the folder has fewer than two classes, a class has no image, a class of `val` or `test` is missing in `train`, or
+/// the split file names photos that are not there.
+pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> {
+    options.fractions.check()?;
+    if !root.is_dir() {
+        return Err(usage(format!("data folder {} does not exist", root.display())));
+    }
+    let mut scan = scan(root)?;
+    let mut skipped = std::mem::take(&mut scan.skipped);
+    let mut unused = Vec::new();
+    if let Some(file) = &options.file {
+        unused = assign_by_file(&mut scan, &mut skipped, root, file)?;
+    }
+    let classes = class_names(&scan, root)?;
+    let mut dataset = Dataset {
+        name: name.to_owned(),
+        root: root.to_owned(),
+        classes,
+        train: Vec::new(),
+        val: Vec::new(),
+        test: Vec::new(),
+        skipped,
+        unused,
+        notes: scan.notes,
+    };
+    let file_or_folders = options.file.is_some() || scan.has_splits;
+    for found in scan.images {
+        let Some(label) = dataset.classes.iter().position(|class| *class == found.class) else { continue };
+        let sample = Sample { id: found.id, path: found.path, label: label as u32 };
+        dataset.split_mut(found.split.unwrap_or(Split::Train)).push(sample);
+    }
+    for split in Split::ALL {
+        dataset.split_mut(split).sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
+    fill_missing_splits(&mut dataset, options, file_or_folders)?;
+    dataset.check_classes()?;
+    Ok(dataset)
+}
+
+/// Gives every image the split that the file says and drops the others, whose ids are returned.
+fn assign_by_file(scan: &mut Scan, skipped: &mut [Skipped], root: &Path, file: &Path) -> Result<Vec<String>> {
+    let assignments = read_split_file(file)?;
+    refuse_absent(&assignments, scan, skipped, root, file)?;
+    for skipped in skipped.iter_mut() {
+        skipped.split = assignments.get(&skipped.id).map(|assignment| assignment.split);
+    }
+    let (mut listed, mut unused) = (Vec::new(), Vec::new());
+    for mut found in scan.images.drain(..) {
+        match assignments.get(&found.id) {
+            Some(assignment) => {
+                found.split = Some(assignment.split);
+                listed.push(found);
+            }
+            None => unused.push(found.id),
+        }
+    }
+    unused.sort();
+    scan.images = listed;
+    scan.classes = scan.images.iter().map(|found| found.class.clone()).collect();
+    Ok(unused)
+}
+
+/// Fails if the split file lists what the folder does not have.
+fn refuse_absent(
+    assignments: &BTreeMap<String, Assignment>,
+    scan: &Scan,
+    skipped: &[Skipped],
+    root: &Path,
+    file: &Path,
+) -> Result<()> {
+    const SHOWN: usize = 10;
+    let known: BTreeSet<&str> =
+        scan.images.iter().map(|found| found.id.as_str()).chain(skipped.iter().map(|s| s.id.as_str())).collect();
+    let absent: Vec<_> = assignments.iter().filter(|(id, _)| !known.contains(id.as_str())).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let mut lines: Vec<String> =
+        absent.iter().take(SHOWN).map(|(id, assignment)| format!("  line {}: {id}", assignment.line)).collect();
+    if absent.len() > SHOWN {
+        lines.push(format!("  and {} more", absent.len() - SHOWN));
+    }
+    bail!(
+        "split file {} lists {} image(s) that are not in a class folder of {}:\n{}\nPaths must be relative to that folder.",
+        file.display(),
+        absent.len(),
+        root.display(),
+        lines.join("\n")
+    );
+}
+
+/// The sorted classes; with splits, those of the training split.
+fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
+    let shown = root.display();
+    let trained = |found: &&Found| found.split.is_none_or(|split| split == Split::Train);
+    let train: BTreeSet<&str> = scan.images.iter().filter(trained).map(|found| found.class.as_str()).collect();
+    if let Some(found) = scan.images.iter().find(|found| !train.contains(found.class.as_str())) {
+        let split = found.split.map_or("data", Split::name);
+        bail!("class {:?} of {shown} occurs in the {split} split ({}) but not in train", found.class, found.id);
+    }
+    if let Some(empty) = scan.classes.iter().find(|class| !train.contains(class.as_str())) {
+        bail!("class {empty:?} of {shown} has no readable image; add some or remove its folder");
+    }
+    if train.len() < 2 {
+        let found = match train.first() {
+            Some(only) => format!("only the class {only:?}"),
+            None => "no class folder with images".to_owned(),
+        };
+        let hint = match &scan.inner_folder {
+            Some(folder) => format!("; did you mean {}?", root.join(folder).display()),
+            None => String::new(),
+        };
+        bail!("{shown} has {found}; a classifier needs a folder with at least two class folders of images{hint}");
+    }
+    Ok(train.into_iter().map(str::to_owned).collect())
+}
+
+/// Takes validation and test photos from the training photos where there are none.
+fn fill_missing_splits(dataset: &mut Dataset, options: &SplitOptions, explicit: bool) -> Result<()> {
+    let Fractions { train, val, test } = options.fractions;
+    let (no_val, no_test) = (dataset.val.is_empty(), dataset.test.is_empty());
+    // Shares of what is still in train when each split is taken.
+    if no_test {
+        let share = if no_val { test } else { test / (train + test) };
+        take_from_train(dataset, Split::Test, share, options.seed, explicit);
+    }
+    if no_val {
+        take_from_train(dataset, Split::Val, val / (train + val), options.seed, explicit);
+    }
+    Ok(())
+}
+
+fn take_from_train(dataset: &mut Dataset, split: Split, share: f64, seed: u64, explicit: bool) {
+    // Each split has a stream of its own: otherwise the second would draw from what the first left of the same places.
+    let stream = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(split as u64);
+    let taken = {
+        let members: Vec<(&str, u32)> = dataset.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
+        take_share(&members, share, stream)
+    };
+    let samples = std::mem::take(&mut dataset.train);
+    for (sample, taken) in samples.into_iter().zip(taken) {
+        dataset.split_mut(if taken { split } else { Split::Train }).push(sample);
+    }
+    if explicit {
+        dataset.notes.push(format!(
+            "There is no {split} split: {:.0} % of the training photos ({}) were set aside for it (seed {seed}).",
+            share * 100.0,
+            dataset.split(split).len()
+        ));
+    }
+}
