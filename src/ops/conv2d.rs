@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::{Taps, Window};
-use super::{Backend, Needed, Padding};
+use super::{Backend, Needed, Padding, kernels};
 
 /// Stride (vertical, horizontal) and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +81,9 @@ pub fn conv2d(
     if let Some(bias) = bias {
         expect_shape("conv2d", "the bias", bias, &[shape.output.channels])?;
     }
-    runs_native("conv2d", backend, input)?;
+    if runs_native("conv2d", backend, input)? {
+        return kernels::conv::forward(input, kernel, bias, &shape, relu);
+    }
     let output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
     let output = match bias {
         Some(bias) => output.broadcast_add(bias)?,
@@ -105,17 +107,22 @@ pub fn conv2d_backward(
     let shape = ConvShape::of("conv2d_backward", input, kernel, config)?;
     expect_shape("conv2d_backward", "the gradient", grad, &shape.output.dims())?;
     let mut gradients = ConvGradients::default();
-    runs_native("conv2d_backward", backend, input)?;
+    if runs_native("conv2d_backward", backend, input)? {
+        if needed.input {
+            gradients.input = Some(kernels::conv::input_gradient(kernel, grad, &shape)?);
+        }
+        if needed.parameters {
+            gradients.kernel = Some(kernels::conv::kernel_gradient(input, grad, &shape)?);
+            gradients.bias = if has_bias { Some(kernels::reduce::column_sums(grad)?) } else { None };
+        }
+        return Ok(gradients);
+    }
     if needed.input {
         gradients.input = Some(composed_input_gradient(kernel, grad, &shape)?);
     }
     if needed.parameters {
         gradients.kernel = Some(composed_kernel_gradient(input, grad, &shape)?);
-        gradients.bias = match (has_bias, backend) {
-            (false, _) => None,
-            (true, Backend::Native) => Some(super::kernels::reduce::column_sums(grad)?),
-            (true, Backend::Composed) => Some(grad.flatten_to(2)?.sum(0)?),
-        };
+        gradients.bias = if has_bias { Some(grad.flatten_to(2)?.sum(0)?) } else { None };
     }
     Ok(gradients)
 }

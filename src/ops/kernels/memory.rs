@@ -74,3 +74,49 @@ pub unsafe fn written<T: Send>(
     unsafe { values.set_len(length) };
     values
 }
+
+/// A vector of `length` values that `write` writes.
+///
+/// # Safety
+/// `write` must write every element.
+pub unsafe fn filled(length: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(length);
+    write(values.spare_capacity_mut().split_at_mut(length).0);
+    // SAFETY: the capacity is at least `length`, and by the caller's promise all these elements were written.
+    unsafe { values.set_len(length) };
+    values
+}
+
+/// Writes `values` and zeros after them.
+#[inline(always)]
+pub fn copy_padded(out: &mut [MaybeUninit<f32>], values: &[f32]) {
+    let (used, rest) = out.split_at_mut(values.len());
+    for (out, &value) in used.iter_mut().zip(values) {
+        out.write(value);
+    }
+    for out in rest {
+        out.write(0.0);
+    }
+}
+
+/// An output that several threads write at different places.
+pub struct Shared {
+    start: *mut f32,
+    length: usize,
+}
+
+// SAFETY: it only hands out pointers; whoever writes through them promises that no two threads write the same place.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(output: &mut [MaybeUninit<f32>]) -> Self {
+        Self { start: output.as_mut_ptr().cast(), length: output.len() }
+    }
+
+    /// A pointer to `count` values from `offset` on, which lie in the output.
+    pub fn at(&self, offset: usize, count: usize) -> *mut f32 {
+        assert!(offset + count <= self.length, "{count} values at {offset} of {}", self.length);
+        // SAFETY: the offset lies in the output, as just checked.
+        unsafe { self.start.add(offset) }
+    }
+}

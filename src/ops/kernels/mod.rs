@@ -3,9 +3,14 @@
 //! Every kernel cuts its work into pieces whose size depends on the shapes only, and adds partial sums in a fixed
 //! order, so its results are the same to the bit with any number of threads. This is the only module with `unsafe`.
 
+mod addressing;
+pub(super) mod conv;
+mod correlate;
 pub(super) mod elementwise;
 mod memory;
 pub(super) mod norm;
 pub(super) mod pool;
+mod product;
 pub(super) mod reduce;
 mod simd;
+mod tile;
