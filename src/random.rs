@@ -9,7 +9,9 @@ pub fn splitmix64(z: u64) -> u64 {
 
 /// A key that depends on both arguments and their order.
 pub fn mix(key: u64, value: u64) -> u64 {
-    splitmix64(splitmix64(key.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    splitmix64(
+        splitmix64(key.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    )
 }
 
 /// A key for a name: 64-bit FNV-1a.

@@ -33,7 +33,13 @@ fn check_summary(what: &str, tensor: &Tensor, expected: &Value) {
     let mean = all.iter().sum::<f64>() / count;
     let std = (all.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count).sqrt();
     let expected_std = expected["std"].as_f64().unwrap();
-    assert_values_close(&format!("{what}: mean"), &[mean], &[expected["mean"].as_f64().unwrap()], 0.0, 1e-5 * expected_std);
+    assert_values_close(
+        &format!("{what}: mean"),
+        &[mean],
+        &[expected["mean"].as_f64().unwrap()],
+        0.0,
+        1e-5 * expected_std,
+    );
     assert_values_close(&format!("{what}: std"), &[std], &[expected_std], 1e-5, 0.0);
     let sampled: Vec<f64> = dims(&expected["indices"]).iter().map(|&i| all[i]).collect();
     let largest = all.iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -72,7 +78,12 @@ fn check_model(fixture: &str, architecture: &str) {
         let x = if torch { x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap() } else { x };
 
         let key = run["key"].as_str().unwrap();
-        let mut wanted: Vec<(String, &Value)> = run["blocks"].as_array().unwrap().iter().map(|b| (layer_of(b["name"].as_str().unwrap(), naming, network.graph()), b)).collect();
+        let mut wanted: Vec<(String, &Value)> = run["blocks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|b| (layer_of(b["name"].as_str().unwrap(), naming, network.graph()), b))
+            .collect();
         let features = layer_of(run["features"]["name"].as_str().unwrap(), naming, network.graph());
         wanted.push((features.clone(), &run["features"]));
         wanted.retain(|(name, _)| network.graph().index_of(name).is_some());

@@ -57,8 +57,7 @@ impl Case<'_> {
     /// One step; returns the loss before it.
     fn step(&mut self, inspect: impl FnOnce(&Network, &BTreeMap<String, Tensor>, &Tensor)) -> f64 {
         let labels = self.labels.clone();
-        let output =
-            self.network.train_step(0, vec![self.input.clone()], 0, |logits| loss(logits, &labels)).unwrap();
+        let output = self.network.train_step(0, vec![self.input.clone()], 0, |logits| loss(logits, &labels)).unwrap();
         inspect(&self.network, &output.gradients, &output.logits);
         self.network.update_statistics(&output).unwrap();
         let (loss, gradients) = (output.loss, output.gradients);
@@ -176,7 +175,8 @@ fn resnet50v2_trained_from_layer_86_follows_keras() {
         let params = network.graph().params.iter().enumerate();
         params.filter(|(i, _)| network.is_trainable(*i)).map(|(_, p)| p.name.clone()).collect()
     };
-    let expected: Vec<&str> = json["trainable_weights"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    let expected: Vec<&str> =
+        json["trainable_weights"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
     assert_eq!(trainable, expected, "which weights train, in Keras' order");
     let expected_losses = numbers(&json["losses"]);
     for (step, limit) in [5e-5, 1e-3, 1e-2, 1e-1].into_iter().enumerate() {
@@ -202,7 +202,13 @@ fn resnet50v2_trained_from_layer_86_follows_keras() {
     case.check_parameter(4, "head_bn/gamma", 0.0, 4e-4);
     case.check_parameter(4, "post_bn/beta", 0.0, 4e-4);
     let probabilities = ft::ops::softmax(&case.network.predict(&case.input).unwrap()).unwrap();
-    common::assert_close("probabilities after 4 steps", &probabilities, tensors.get("after_step4/eval_probs"), 0.0, 2e-2);
+    common::assert_close(
+        "probabilities after 4 steps",
+        &probabilities,
+        tensors.get("after_step4/eval_probs"),
+        0.0,
+        2e-2,
+    );
 }
 
 #[test]

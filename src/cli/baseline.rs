@@ -1,17 +1,23 @@
-//! `ft baseline`: a network from scratch on the same photos, to compare with.
+//! `ft baseline`: something simple on the same photos, to compare with.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::TrainingArgs;
+use super::{TrainingArgs, training};
+use crate::error::usage;
+use crate::models::Architecture;
 use crate::recipe::load;
+use crate::weights;
+
+/// The recipe behind every baseline, and its network.
+const PLAIN: &str = "cnn-basic";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Start from random weights
+    /// Train from random weights; without it the pretrained backbone stays frozen under a linear classifier
     #[arg(long)]
     scratch: bool,
     /// The network
-    #[arg(long, value_name = "NAME", default_value = "cnn-basic")]
+    #[arg(long, value_name = "NAME", default_value = PLAIN)]
     model: String,
     #[command(flatten)]
     training: TrainingArgs,
@@ -22,7 +28,26 @@ pub struct Args {
 /// # Errors
 /// A usage error for what is wrong with the arguments; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
-    args.training.machine.set_threads()?;
-    load("cnn-basic", &args.training.overrides())?;
-    bail!("the baseline ({}, scratch: {}) is not built into this version", args.model, args.scratch)
+    let model = Architecture::find(&args.model)?.name;
+    let mut overrides = Vec::new();
+    if model != PLAIN {
+        overrides.push(format!("name=\"baseline-{model}\""));
+        overrides.push(format!("description=\"{model} as a baseline\""));
+        overrides.push(format!("backbone.model=\"{model}\""));
+        overrides.push("head.layers=[\"gap\", \"dense(classes)\"]".into());
+    }
+    if !args.scratch {
+        let entry = weights::default_for(model).ok_or_else(|| {
+            usage(format!("there are no pretrained weights for {model}: add --scratch, or choose another --model"))
+        })?;
+        overrides.push(format!("weights.source=\"{}\"", entry.name));
+        overrides.push("backbone.freeze_before=\"all\"".into());
+    }
+    overrides.extend(args.training.overrides());
+    let mut recipe = load(PLAIN, &overrides)?;
+    if model != PLAIN {
+        // What the plain network is expected to reach says nothing about another one.
+        recipe.expected = None;
+    }
+    training::run(&recipe, &args.training)
 }

@@ -2,11 +2,15 @@
 
 mod arguments;
 mod baseline;
+mod console;
 mod explain;
+mod interrupt;
 mod output;
 mod recipe;
+mod recorder;
 mod runs;
 mod summary;
+mod training;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -64,3 +64,12 @@ pub fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
     };
     lines.iter().map(line).collect()
 }
+
+/// `cpu`, `cuda` or `metal`.
+pub fn device_name(device: &candle_core::Device) -> &'static str {
+    match device {
+        candle_core::Device::Cpu => "cpu",
+        candle_core::Device::Cuda(_) => "cuda",
+        candle_core::Device::Metal(_) => "metal",
+    }
+}

@@ -1,10 +1,10 @@
 //! `ft recipe`: an experiment from data to record.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 
-use super::TrainingArgs;
 use super::output::{Column, print, print_json, table};
+use super::{TrainingArgs, training};
 use crate::recipe::{EMBEDDED, Recipe, load};
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.training.machine.set_threads()?;
     let name = args.recipe.as_deref().unwrap_or_default();
     let recipe = load(name, &args.training.overrides())?;
-    bail!("running a recipe ({}) is not built into this version", recipe.name)
+    training::run(&recipe, &args.training)
 }
 
 fn list(as_json: bool) -> Result<()> {

@@ -232,11 +232,8 @@ fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -
         }
     });
     console.end();
-    let rows: Vec<_> = dataset
-        .skipped
-        .iter()
-        .map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() })
-        .collect();
+    let rows: Vec<_> =
+        dataset.skipped.iter().map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() }).collect();
     run.write_skipped(&rows)?;
     let manifest = manifest?;
     manifest.write_csv(&run.path(file::DATA))?;

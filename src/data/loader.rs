@@ -57,8 +57,6 @@ pub struct LoaderOptions {
     /// Side of the square network input in pixels.
     pub size: usize,
     pub contract: Preprocessing,
-    /// Samples a batch; the last one of an epoch may have fewer.
-    pub batch_size: usize,
     /// Threads that decode; results do not depend on it. 0 means one a core.
     pub threads: usize,
     /// If all fitted photos take at most so many bytes, they are kept after the first epoch instead of being decoded
@@ -70,7 +68,6 @@ pub struct LoaderOptions {
 pub struct Loader {
     shared: Arc<Shared>,
     pool: Arc<ThreadPool>,
-    batch_size: usize,
 }
 
 struct Shared {
@@ -85,11 +82,9 @@ impl Loader {
     /// # Errors
     /// A usage error if size or batch size is 0; otherwise if no threads can be started.
     pub fn new(samples: Vec<Sample>, options: LoaderOptions) -> Result<Self> {
-        let LoaderOptions { size, contract, batch_size, threads, cache_bytes } = options;
-        if size == 0 || size > MAX_SIZE || batch_size == 0 {
-            return Err(usage(format!(
-                "image size {size} must be 1 to {MAX_SIZE} and batch size {batch_size} at least 1"
-            )));
+        let LoaderOptions { size, contract, threads, cache_bytes } = options;
+        if size == 0 || size > MAX_SIZE {
+            return Err(usage(format!("image size {size} must be 1 to {MAX_SIZE}")));
         }
         let value_bytes = if contract.antialias || contract.interpolation == Interpolation::Nearest { 1 } else { 4 };
         let needed = samples.len().saturating_mul(size * size * 3 * value_bytes);
@@ -101,7 +96,7 @@ impl Loader {
             .build()
             .context("cannot start threads to decode photos")?;
         let shared = Arc::new(Shared { samples, size, contract, fitted });
-        Ok(Self { shared, pool: Arc::new(pool), batch_size })
+        Ok(Self { shared, pool: Arc::new(pool) })
     }
 
     /// The samples, as given.
@@ -114,20 +109,18 @@ impl Loader {
         self.shared.sample_values()
     }
 
-    /// Number of batches that `count` samples make.
-    pub fn batch_count(&self, count: usize) -> usize {
-        count.div_ceil(self.batch_size)
-    }
-
-    /// Batches of the samples `order`, one after the other; preparing starts at once.
+    /// Batches of `batch_size` of the samples `order` (the last may be smaller), one after the other; preparing starts at once.
     ///
     /// An error in one batch (a file that cannot be read any more, an index out of range) ends them.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn batches(&self, order: Vec<usize>) -> Result<Batches> {
+    pub fn batches(&self, order: Vec<usize>, batch_size: usize) -> Result<Batches> {
+        if batch_size == 0 {
+            return Err(usage("the batch size must be at least 1"));
+        }
         let (sender, receiver) = sync_channel(PREFETCHED);
-        let (shared, pool, batch_size) = (self.shared.clone(), self.pool.clone(), self.batch_size);
+        let (shared, pool) = (self.shared.clone(), self.pool.clone());
         let produce = move || {
             for indices in order.chunks(batch_size) {
                 let batch = pool.install(|| shared.batch(indices));

@@ -219,7 +219,9 @@ impl Executor<'_> {
             _ => grad,
         };
         let gradient = match &record.step.kernel {
-            Kernel::Conv { layer, config, .. } => self.conv_backward(record, *layer, config, &grad, requires, result)?,
+            Kernel::Conv { layer, config, .. } => {
+                self.conv_backward(record, *layer, config, &grad, requires, result)?
+            }
             Kernel::BatchNorm { layer, relu } => {
                 self.batch_norm_backward(record, *layer, *relu, &grad, requires, result)?
             }
@@ -270,9 +272,7 @@ impl Executor<'_> {
         let g = match &record.saved {
             Saved::Statistics(statistics) => {
                 let Normalization { gamma, beta, eps, .. } = normalization;
-                ops::batch_norm_train_backward(
-                    self.backend, input, gamma, beta, statistics, eps, relu, grad, needed,
-                )?
+                ops::batch_norm_train_backward(self.backend, input, gamma, beta, statistics, eps, relu, grad, needed)?
             }
             _ => ops::batch_norm_inference_backward(self.backend, input, &normalization, relu, grad, needed)?,
         };

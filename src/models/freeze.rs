@@ -20,7 +20,9 @@ pub fn freeze_boundary(graph: &Graph, before: &str) -> Result<usize> {
         return match wanted {
             n if n == count => Ok(backbone_end),
             n if n < count => Ok((0..backbone_end).find(|&i| graph.reference_index(i) == n).unwrap_or(backbone_end)),
-            _ => Err(usage(format!("freeze before layer {wanted}: the backbone has {count} layers, 0 to {}", count - 1))),
+            _ => {
+                Err(usage(format!("freeze before layer {wanted}: the backbone has {count} layers, 0 to {}", count - 1)))
+            }
         };
     }
     // A group begins at its first layer; a name that is both (torch calls a block's output like the block) means the group.

@@ -112,7 +112,16 @@ impl Graph {
         }
         let params = (first..self.params.len()).collect();
         let groups = self.groups.clone();
-        self.layers.push(Layer { name, op, inputs: inputs.to_vec(), params, groups, head: self.head, inline: false, shape });
+        self.layers.push(Layer {
+            name,
+            op,
+            inputs: inputs.to_vec(),
+            params,
+            groups,
+            head: self.head,
+            inline: false,
+            shape,
+        });
         Ok(self.last())
     }
 
@@ -161,7 +170,8 @@ impl Graph {
 
     fn output_shape(&self, name: &str, op: &Op, inputs: &[usize]) -> Result<Shape> {
         let shape = self.layers[inputs[0]].shape;
-        let too_small = |e: anyhow::Error| e.context(format!("layer {name} on a map of {shape}: the image is too small"));
+        let too_small =
+            |e: anyhow::Error| e.context(format!("layer {name} on a map of {shape}: the image is too small"));
         Ok(match (op, shape) {
             (Op::ZeroPad(p), Shape::Map { height, width, channels }) => {
                 Shape::Map { height: height + p.top + p.bottom, width: width + p.left + p.right, channels }
@@ -183,7 +193,11 @@ impl Graph {
             (Op::Dense { units }, Shape::Vector(_)) => Shape::Vector(*units),
             (Op::Add, shape) => {
                 for &other in inputs {
-                    ensure!(self.layers[other].shape == shape, "layer {name} adds {shape} and {}", self.layers[other].shape);
+                    ensure!(
+                        self.layers[other].shape == shape,
+                        "layer {name} adds {shape} and {}",
+                        self.layers[other].shape
+                    );
                 }
                 shape
             }

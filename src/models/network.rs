@@ -310,13 +310,7 @@ impl Network {
         Ok(())
     }
 
-    fn run(
-        &self,
-        range: (usize, usize),
-        cut: usize,
-        crossing: Vec<Tensor>,
-        keep: &BTreeSet<usize>,
-    ) -> Result<Forward> {
+    fn run(&self, range: (usize, usize), cut: usize, crossing: Vec<Tensor>, keep: &BTreeSet<usize>) -> Result<Forward> {
         let none = vec![false; self.parameters.len()];
         let requires = vec![false; self.graph.layers.len()];
         let values = self.cut_values(cut, crossing)?;
@@ -325,7 +319,12 @@ impl Network {
 
     fn cut_values(&self, cut: usize, crossing: Vec<Tensor>) -> Result<BTreeMap<usize, Tensor>> {
         let layers = if cut == 0 { vec![0] } else { self.crossing(cut) };
-        ensure!(layers.len() == crossing.len(), "{} tensors cross the cut, {} were given", layers.len(), crossing.len());
+        ensure!(
+            layers.len() == crossing.len(),
+            "{} tensors cross the cut, {} were given",
+            layers.len(),
+            crossing.len()
+        );
         for (&layer, tensor) in layers.iter().zip(&crossing) {
             let expected = self.graph.layers[layer].shape.dims();
             ensure!(
@@ -351,7 +350,14 @@ impl Network {
     }
 
     fn executor<'a>(&'a self, pass: Pass, trainable: &'a [bool]) -> Executor<'a> {
-        Executor { network: self, graph: &self.graph, parameters: &self.parameters, trainable, backend: self.backend, pass }
+        Executor {
+            network: self,
+            graph: &self.graph,
+            parameters: &self.parameters,
+            trainable,
+            backend: self.backend,
+            pass,
+        }
     }
 
     /// Kernel and bias of a convolution with its batch norm folded in; remembered while both are frozen.

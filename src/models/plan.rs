@@ -21,9 +21,19 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kernel {
     /// A convolution with merged zero padding, followed by folded inference batch norm and ReLU where present.
-    Conv { layer: usize, config: Conv2d, folded: Option<usize>, relu: bool },
-    BatchNorm { layer: usize, relu: bool },
-    Add { relu: bool },
+    Conv {
+        layer: usize,
+        config: Conv2d,
+        folded: Option<usize>,
+        relu: bool,
+    },
+    BatchNorm {
+        layer: usize,
+        relu: bool,
+    },
+    Add {
+        relu: bool,
+    },
     /// A layer on its own.
     Single(usize),
 }

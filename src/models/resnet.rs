@@ -49,8 +49,11 @@ fn keras_block(g: &mut Graph, name: &str, filters: usize, stride: usize, project
     g.then(format!("{name}_2_bn"), batch_norm)?;
     let body = g.then(format!("{name}_2_relu"), Op::Relu)?;
     // Keras lists the layers by depth: both last convolutions, then both batch norms.
-    let projection =
-        if project { Some(g.add(format!("{name}_0_conv"), Op::conv(4 * filters, 1, stride, true), &[input])?) } else { None };
+    let projection = if project {
+        Some(g.add(format!("{name}_0_conv"), Op::conv(4 * filters, 1, stride, true), &[input])?)
+    } else {
+        None
+    };
     let body = g.add(format!("{name}_3_conv"), Op::conv(4 * filters, 1, 1, true), &[body])?;
     let shortcut = match projection {
         Some(projection) => g.add(format!("{name}_0_bn"), batch_norm, &[projection])?,

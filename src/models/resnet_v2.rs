@@ -85,7 +85,8 @@ pub fn timm(size: (usize, usize), blocks: [usize; 4], top: Option<usize>) -> Res
         for block in 0..count {
             let stride = if block == 0 && i > 0 { 2 } else { 1 };
             let name = format!("stages.{i}.blocks.{block}");
-            let aliases = [format!("conv{}", i + 2), format!("stages.{i}"), format!("conv{}_block{}", i + 2, block + 1)];
+            let aliases =
+                [format!("conv{}", i + 2), format!("stages.{i}"), format!("conv{}_block{}", i + 2, block + 1)];
             g.enter(&[&aliases[0], &aliases[1], &aliases[2], &name]);
             timm_block(&mut g, &name, 64 << i, stride, block == 0)?;
         }

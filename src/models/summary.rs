@@ -140,8 +140,10 @@ pub fn training_table(network: &Network, learning_rate: f64) -> String {
 pub fn table(network: &Network) -> String {
     let rows = rows(network);
     let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(5);
-    let mut text =
-        format!("{:>5}  {:<width$}  {:<22} {:<18} {:>11}  {}\n", "index", "layer", "class", "output", "parameters", "state");
+    let mut text = format!(
+        "{:>5}  {:<width$}  {:<22} {:<18} {:>11}  {}\n",
+        "index", "layer", "class", "output", "parameters", "state"
+    );
     for row in &rows {
         let shape: Vec<_> = row.output_shape.iter().map(ToString::to_string).collect();
         let line = format!(

@@ -120,8 +120,7 @@ fn parse(bytes: &[u8], device: &Device) -> Result<(ModelDescription, Network)> {
         if view.dtype() != Dtype::F32 {
             bail!("tensor {name} is {:?}, expected F32", view.dtype());
         }
-        let values: Vec<f32> =
-            view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
         tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
     }
     let mut network = description.network(0, device)?;

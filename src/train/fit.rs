@@ -149,9 +149,16 @@ fn train_epoch(
             return Ok(None);
         }
         let batch = batch?;
-        let (loss, logits) =
-            train_batch(network, &batch, train.cut(), objective, optimizer, schedule.lr, random::mix(epoch_key, step as u64))
-                .with_context(|| format!("epoch {epoch}, step {}", step + 1))?;
+        let (loss, logits) = train_batch(
+            network,
+            &batch,
+            train.cut(),
+            objective,
+            optimizer,
+            schedule.lr,
+            random::mix(epoch_key, step as u64),
+        )
+        .with_context(|| format!("epoch {epoch}, step {}", step + 1))?;
         tally.add(loss, &logits, &batch.labels)?;
         observer.progress(tally.count, &format!("loss {:.4} accuracy {:.4}", tally.loss(), tally.accuracy()));
     }

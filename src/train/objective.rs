@@ -63,9 +63,8 @@ impl Objective {
                     .collect();
                 let targets = Tensor::from_vec(one_hot, (batch, classes), logits.device())?;
                 let (losses, gradients) = sigmoid_cross_entropy(logits, &targets, config)?;
-                let weight = |label: &u32| {
-                    class_weights.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0)
-                };
+                let weight =
+                    |label: &u32| class_weights.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0);
                 let weights = column(labels.iter().map(weight).collect())?.to_device(logits.device())?;
                 let share = 1.0 / (batch * classes) as f64;
                 let loss = (losses.broadcast_mul(&weights)?.sum_all()? * share)?;
@@ -102,9 +101,5 @@ fn check_names(table: &BTreeMap<String, f64>, classes: &[String]) -> Result<()> 
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(usage(format!(
-        "train.class_weights names {}, but the classes are {}",
-        unknown.join(", "),
-        classes.join(", ")
-    )))
+    Err(usage(format!("train.class_weights names {}, but the classes are {}", unknown.join(", "), classes.join(", "))))
 }

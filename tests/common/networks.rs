@@ -43,4 +43,3 @@ pub fn formula_network(graph: Graph, gain: f64) -> Network {
     network.set_parameters(&parameters).unwrap();
     network
 }
-
