@@ -263,6 +263,38 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     })
 }
 
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    training: ft::cli::TrainingArgs,
+}
+
+#[test]
+fn flags_change_the_recipe_and_win_over_set() {
+    use clap::Parser;
+    let line = "x --data [old]/5 --split-file s.csv --weights none --epochs 3 --seed 7 --set train.epochs=9 --set data.split.val=0.2 \
+                --set data.split.test=0.0";
+    let flags = Flags::try_parse_from(line.split_whitespace()).unwrap();
+    let recipe = recipe::load("resnet50v2-unfreeze-conv4", &flags.training.overrides()).unwrap();
+    assert_eq!((recipe.data.source.as_str(), recipe.weights.source.as_str()), ("[old]/5", "none"));
+    assert_eq!((recipe.data.split_file, recipe.train.epochs, recipe.seed), (Some(PathBuf::from("s.csv")), 3, 7));
+    assert_eq!((recipe.data.split.train, recipe.data.split.val, recipe.data.split.test), (0.8, 0.2, 0.0));
+    let none = Flags::try_parse_from(["x"]).unwrap();
+    assert!(none.training.overrides().is_empty());
+}
+
+#[test]
+fn a_head_on_the_command_line_may_be_one_argument_or_several() {
+    let expected = overrides(&["gap", "dense(32, relu)", "dense(classes)"]);
+    for arguments in [
+        &["gap", "dense(32, relu)", "dense(classes)"][..],
+        &["gap, dense(32, relu), dense(classes)"],
+        &["[\"gap\", \"dense(32, relu)\", 'dense(classes)']"],
+    ] {
+        assert_eq!(head::from_arguments(&overrides(arguments)), expected, "{arguments:?}");
+    }
+}
+
 fn ft(arguments: &[&str]) -> std::process::Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_ft")).args(arguments).output().unwrap()
 }

@@ -80,7 +80,7 @@ fn a_run_folder_is_named_after_time_and_recipe_and_holds_the_resolved_recipe() {
 #[test]
 fn a_recipe_name_cannot_lead_out_of_the_runs_folder() {
     let runs = tempfile::tempdir().unwrap();
-    for name in ["../../evil", "", "a b/ü\n", "/root", &"x".repeat(400)] {
+    for name in ["../../evil", "", "a b/ü\n", "/etc", &"x".repeat(400)] {
         let run = RunWriter::create(runs.path(), &recipe(name)).unwrap();
         assert_eq!(run.folder().parent().unwrap(), runs.path());
         assert!(run.id().is_ascii() && run.id().len() < 80, "{}", run.id());

@@ -2,6 +2,9 @@
 
 use anyhow::{Result, bail};
 
+use crate::error::usage;
+use crate::recipe::head;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The network, e.g. resnet50v2
@@ -30,7 +33,10 @@ pub struct Args {
 /// Prints the layer table.
 ///
 /// # Errors
-/// A usage error for an unknown model or layer.
+/// A usage error for an unknown model or layer, or a head that cannot be.
 pub fn run(args: &Args) -> Result<()> {
+    if !args.head.is_empty() {
+        head::parse(&head::from_arguments(&args.head)).map_err(|e| usage(format!("--head: {e}")))?;
+    }
     bail!("the summary of {} is not built into this version", args.model)
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Result, anyhow, bail};
 
 use super::problems::suggestion;
+use super::tree::split_list;
 
 /// Slope of `leaky_relu` for negative inputs, as the VGG + GAP network on STL-10 has it.
 pub const LEAKY_RELU_SLOPE: f64 = 0.2;
@@ -134,6 +135,18 @@ fn dense_activation(text: &str, activation: &str) -> Result<Activation> {
         "leaky_relu" => Ok(Activation::LeakyRelu),
         _ => bail!("head layer {text:?}: unknown activation {activation:?}; there are relu and leaky_relu"),
     }
+}
+
+/// The layers in command-line arguments, each of which may hold several, with or without brackets:
+/// `--head gap "dense(32, relu)"`, `--head "[gap, dense(32, relu), dense(classes)]"`.
+pub fn from_arguments(arguments: &[String]) -> Vec<String> {
+    let inside = |text: &str| {
+        let text = text.trim();
+        let list = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        let unquoted = |layer: &str| layer.trim_matches(['"', '\'']).to_owned();
+        split_list(list).into_iter().map(unquoted).collect::<Vec<_>>()
+    };
+    arguments.iter().flat_map(|text| inside(text)).collect()
 }
 
 /// Reads a head. The last layer must be `dense(classes)` without activation, it must stand nowhere else, and a single

@@ -165,7 +165,7 @@ fn override_value(text: &str, place: &Place) -> Result<Node, String> {
 }
 
 /// Splits at the commas outside brackets and quotes: `gap, dense(32, relu)` has two parts.
-fn split_list(text: &str) -> Vec<&str> {
+pub fn split_list(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0i32, None);
     for (at, c) in text.char_indices() {
         match (quote, c) {

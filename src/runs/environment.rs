@@ -1,5 +1,6 @@
 //! What a run ran on.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct Environment {
     /// Commit of the git repository in which the command was given, if it was in one.
     pub git_commit: Option<String>,
     pub weights: Option<WeightsFile>,
+    /// Hash of each part of the photos, as [`super::RunWriter::write_data`] gives it: equal for two runs on the same photos.
+    #[serde(default)]
+    pub data_sha256: BTreeMap<String, String>,
     /// UTC, RFC 3339.
     pub started: String,
 }
@@ -47,6 +51,7 @@ impl Environment {
             device: device.to_owned(),
             git_commit: git_commit(),
             weights,
+            data_sha256: BTreeMap::new(),
             started: jiff::Timestamp::now().to_string(),
         }
     }
