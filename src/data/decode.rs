@@ -6,10 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Context, Result, bail};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+
+use super::jpeg::{self, Jpeg};
 
 /// Larger images are refused before any pixel is decoded: a few bytes can claim to be gigabytes.
 pub const MAX_PIXELS: u64 = 1 << 27;
@@ -82,51 +80,10 @@ fn check_size(width: u64, height: u64) -> Result<()> {
     }
 }
 
-/// JPEG: lenient with headers, where real cameras err, but strict with pixels, where leniency means grey areas.
 fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage> {
-    let lenient = DecoderOptions::default()
-        .set_strict_mode(false)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
-    decoder.decode_headers()?;
-    let (width, height) = decoder.dimensions().context("no image size in its headers")?;
-    check_size(width as u64, height as u64)?;
-    if !ends_properly(bytes) {
-        bail!("truncated: the end-of-image marker is missing");
-    }
-
-    decoder.set_options(lenient.set_strict_mode(true));
-    let mut pixels = vec![0; width * height * 3];
-    decoder.decode_into(&mut pixels)?;
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let image = RgbImage::from_raw(width as u32, height as u32, pixels).context("size of the decoded image")?;
+    let Jpeg { width, height, rgb, orientation } = jpeg::decode(bytes, check_size)?;
+    let image = RgbImage::from_raw(width as u32, height as u32, rgb).context("size of the decoded image")?;
     Ok(upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8())
-}
-
-/// Whether an end-of-image marker follows the first start of scan. Inside entropy-coded data the byte 0xff is always
-/// stuffed or a restart marker, so the pair cannot occur there by chance.
-fn ends_properly(bytes: &[u8]) -> bool {
-    let is_end = |window: &[u8]| window == [0xff, 0xd9];
-    start_of_scan(bytes).and_then(|scan| bytes.get(scan..)).is_none_or(|data| {
-        // Nearly always the marker is at the very end; only trailing foreign bytes make the search necessary.
-        data.ends_with(&[0xff, 0xd9]) || data.windows(2).any(is_end)
-    })
-}
-
-/// Offset of the first start-of-scan segment; `None` if the headers are too odd to follow.
-fn start_of_scan(bytes: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        // Tolerates foreign bytes and fill bytes between segments.
-        at += bytes.get(at..)?.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xff))?;
-        match bytes.get(at + 1)? {
-            0xda => return Some(at),
-            0x01 | 0xd0..=0xd9 => at += 2,
-            _ => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])),
-        }
-    }
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<RgbImage> {

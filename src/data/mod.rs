@@ -5,6 +5,7 @@ pub mod check;
 pub mod dataset;
 pub mod decode;
 pub mod feature_cache;
+mod jpeg;
 pub mod loader;
 pub mod preprocess;
 pub mod resize;

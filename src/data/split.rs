@@ -92,7 +92,7 @@ pub fn place(seed: u64, id: &str) -> f64 {
 /// Takes a share of each class out of `from`.
 ///
 /// A photo is taken if its [`place`] lies below `share`, so photos keep their split when others are added. Only where
-/// chance would leave a class of two or more without any photo on one side, the nearest one is moved there.
+/// chance would leave a class without any photo on one side, the nearest one is moved there; an only one stays.
 ///
 /// `from` holds (id, class label); the result tells for each whether it is taken.
 pub fn take_share(from: &[(&str, u32)], share: f64, seed: u64) -> Vec<bool> {
@@ -102,7 +102,7 @@ pub fn take_share(from: &[(&str, u32)], share: f64, seed: u64) -> Vec<bool> {
     for (i, (_, label)) in from.iter().enumerate() {
         classes.entry(*label).or_default().push(i);
     }
-    for mut members in classes.into_values().filter(|members| members.len() > 1) {
+    for mut members in classes.into_values() {
         members.sort_by(|&a, &b| places[a].total_cmp(&places[b]).then_with(|| from[a].0.cmp(from[b].0)));
         if let (Some(&lowest), Some(&highest)) = (members.first(), members.last()) {
             taken[lowest] = true;

@@ -1,0 +1,253 @@
+//! The image and its components: sizes, coefficients, sample planes.
+
+use anyhow::{Context, Result, bail};
+
+use super::color::Plane;
+use super::idct::inverse_dct;
+use super::scan::Block;
+
+/// An image as its frame header describes it (T.81, B.2.2).
+pub(super) struct Frame {
+    pub width: usize,
+    pub height: usize,
+    pub progressive: bool,
+    components: Vec<Component>,
+    /// Largest sampling factors, across and down.
+    max: (usize, usize),
+}
+
+struct Component {
+    id: u8,
+    /// Blocks of this component in a minimum coded unit, across and down.
+    sampling: (usize, usize),
+    table: usize,
+    /// Samples that belong to the image.
+    width: usize,
+    height: usize,
+    /// Blocks a row, padding to whole units included.
+    stride: usize,
+    /// Progressive: all coefficients. They come in several scans.
+    coefficients: Vec<Block>,
+    /// Sequential: samples, decoded block by block.
+    samples: Vec<u8>,
+    rows: usize,
+    /// The quantisation steps at the first scan of the component; later tables of the same number do not count.
+    steps: Option<[i32; 64]>,
+    seen: bool,
+}
+
+/// The minimum coded units of a scan.
+pub(super) struct Units {
+    across: usize,
+    down: usize,
+    /// Several components: units are groups of blocks of each. One component: units are its blocks.
+    interleaved: bool,
+}
+
+impl Units {
+    pub fn count(&self) -> usize {
+        self.across * self.down
+    }
+}
+
+impl Frame {
+    pub fn parse(content: &[u8], progressive: bool) -> Result<Self> {
+        const SHORT: &str = "corrupt: a short frame header";
+        let (&[precision, h1, h0, w1, w0, count], rest) = content.split_first_chunk::<6>().context(SHORT)?;
+        if precision != 8 {
+            bail!("{precision} bits a sample are not supported");
+        }
+        let (width, height) = (u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into());
+        if !(1..=4).contains(&count) {
+            bail!("{count} components are not supported");
+        }
+        let mut components: Vec<Component> = Vec::new();
+        for &[id, sampling, table] in rest.as_chunks::<3>().0.iter().take(usize::from(count)) {
+            let sampling = (usize::from(sampling >> 4), usize::from(sampling & 15));
+            if !(1..=4).contains(&sampling.0) || !(1..=4).contains(&sampling.1) || table > 3 {
+                bail!("corrupt: component {id} has impossible sampling factors or tables");
+            }
+            if components.iter().any(|component| component.id == id) {
+                bail!("corrupt: component {id} comes twice");
+            }
+            components.push(Component::new(id, sampling, usize::from(table)));
+        }
+        if components.len() != usize::from(count) {
+            bail!(SHORT);
+        }
+        // A single component is never subsampled, whatever its factors say.
+        if let [only] = components.as_mut_slice() {
+            only.sampling = (1, 1);
+        }
+        let max = components.iter().fold((1, 1), |max, c| (max.0.max(c.sampling.0), max.1.max(c.sampling.1)));
+        if components.iter().any(|c| max.0 % c.sampling.0 != 0 || max.1 % c.sampling.1 != 0) {
+            bail!("fractional chroma subsampling is not supported");
+        }
+        Ok(Self { width, height, progressive, components, max })
+    }
+
+    /// Takes the memory; to be called once the size is known to be acceptable.
+    pub fn allocated(mut self) -> Self {
+        let units = self.interleaved_units();
+        for component in &mut self.components {
+            let (across, down) = component.sampling;
+            component.width = (self.width * across).div_ceil(self.max.0);
+            component.height = (self.height * down).div_ceil(self.max.1);
+            component.stride = units.across * across;
+            component.rows = units.down * down;
+            if self.progressive {
+                component.coefficients = vec![[0; 64]; component.stride * component.rows];
+            } else {
+                component.samples = vec![0; component.stride * component.rows * 64];
+            }
+        }
+        self
+    }
+
+    pub fn ids(&self) -> Vec<u8> {
+        self.components.iter().map(|component| component.id).collect()
+    }
+
+    pub fn has_all_components(&self) -> bool {
+        self.components.iter().all(|component| component.seen)
+    }
+
+    /// Whether no further scan can add anything.
+    pub fn is_complete(&self) -> bool {
+        !self.progressive && self.has_all_components()
+    }
+
+    pub fn component_index(&self, id: u8) -> Result<usize> {
+        let index = self.components.iter().position(|component| component.id == id);
+        index.with_context(|| format!("corrupt: a scan of component {id}, which the image does not have"))
+    }
+
+    /// Keeps the quantisation steps that hold when the components are first scanned.
+    pub fn latch_quantisation(&mut self, components: &[usize], tables: &[Option<[i32; 64]>; 4]) {
+        for &index in components {
+            if let Some(component) = self.components.get_mut(index) {
+                component.steps = component.steps.or(tables.get(component.table).copied().flatten());
+            }
+        }
+    }
+
+    fn interleaved_units(&self) -> Units {
+        let (across, down) = (self.width.div_ceil(8 * self.max.0), self.height.div_ceil(8 * self.max.1));
+        Units { across, down, interleaved: true }
+    }
+
+    /// The units of a scan of these components, which count as seen from now on.
+    pub fn units(&mut self, components: &[usize]) -> Result<Units> {
+        for (i, &index) in components.iter().enumerate() {
+            let component = self.components.get_mut(index).context("corrupt: a scan without components")?;
+            if components.iter().take(i).any(|&other| other == index) {
+                bail!("corrupt: a component comes twice in a scan");
+            }
+            component.seen = true;
+        }
+        match components {
+            [] => bail!("corrupt: a scan without components"),
+            [only] => {
+                let component = self.components.get(*only).context("corrupt: a scan without components")?;
+                let (across, down) = (component.width.div_ceil(8), component.height.div_ceil(8));
+                Ok(Units { across, down, interleaved: false })
+            }
+            _ => Ok(self.interleaved_units()),
+        }
+    }
+
+    /// Decodes the blocks of one unit: `decode` gets the component's place in the scan and the coefficients so far.
+    #[inline]
+    pub fn decode_unit(
+        &mut self,
+        units: &Units,
+        unit: usize,
+        components: &[usize],
+        mut decode: impl FnMut(usize, &mut Block) -> Result<()>,
+    ) -> Result<()> {
+        let (unit_row, unit_column) = (unit / units.across, unit % units.across);
+        for (slot, &index) in components.iter().enumerate() {
+            let Some(component) = self.components.get_mut(index) else { continue };
+            let (across, down) = if units.interleaved { component.sampling } else { (1, 1) };
+            for v in 0..down {
+                for h in 0..across {
+                    component.decode_at(unit_row * down + v, unit_column * across + h, |block| decode(slot, block))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The samples of all components. `tables` are the last ones in the file, for components that had none at first.
+    pub fn into_planes(self, tables: &[Option<[i32; 64]>; 4]) -> Result<Vec<Plane>> {
+        let max = self.max;
+        let plane = |mut component: Component| {
+            if self.progressive {
+                let steps = component.steps.or(tables.get(component.table).copied().flatten());
+                component.transform_all(&steps.context(NO_STEPS)?);
+            }
+            Ok(Plane {
+                stride: component.stride * 8,
+                width: component.width,
+                height: component.height,
+                expand: (max.0 / component.sampling.0, max.1 / component.sampling.1),
+                samples: component.samples,
+            })
+        };
+        self.components.into_iter().map(plane).collect()
+    }
+}
+
+const NO_STEPS: &str = "corrupt: a quantisation table is missing";
+
+impl Component {
+    fn new(id: u8, sampling: (usize, usize), table: usize) -> Self {
+        Self {
+            id,
+            sampling,
+            table,
+            width: 0,
+            height: 0,
+            stride: 0,
+            coefficients: Vec::new(),
+            samples: Vec::new(),
+            rows: 0,
+            steps: None,
+            seen: false,
+        }
+    }
+
+    /// Decodes the block at a place: into the stored coefficients, or at once into samples.
+    #[inline]
+    fn decode_at(
+        &mut self,
+        row: usize,
+        column: usize,
+        decode: impl FnOnce(&mut Block) -> Result<()>,
+    ) -> Result<()> {
+        const OUTSIDE: &str = "corrupt: a block outside of the image";
+        if let Some(block) = self.coefficients.get_mut(row * self.stride + column) {
+            return decode(block);
+        }
+        let mut block = [0; 64];
+        decode(&mut block)?;
+        let out = self.samples.get_mut(row * self.stride * 64 + column * 8..).context(OUTSIDE)?;
+        inverse_dct(&block, self.steps.as_ref().context(NO_STEPS)?, out, self.stride * 8);
+        Ok(())
+    }
+
+    /// Progressive: samples of all coefficients, which are given back.
+    fn transform_all(&mut self, steps: &[i32; 64]) {
+        let stride = self.stride * 8;
+        self.samples = vec![0; stride * self.rows * 8];
+        let blocks = std::mem::take(&mut self.coefficients);
+        let rows = self.samples.chunks_exact_mut((stride * 8).max(1));
+        for (rows, blocks) in rows.zip(blocks.chunks_exact(self.stride.max(1))) {
+            for (column, block) in blocks.iter().enumerate() {
+                if let Some(out) = rows.get_mut(column * 8..) {
+                    inverse_dct(block, steps, out, stride);
+                }
+            }
+        }
+    }
+}
