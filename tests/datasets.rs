@@ -382,13 +382,8 @@ fn the_memory_cache_spares_the_files() {
     fill(root.path(), &["a", "b"], 8);
     let dataset = loaded(root.path());
     let count = dataset.train.len();
-    let options = |cache_bytes| LoaderOptions {
-        size: 16,
-        contract: contract(true),
-        batch_size: 4,
-        threads: 2,
-        cache_bytes,
-    };
+    let options =
+        |cache_bytes| LoaderOptions { size: 16, contract: contract(true), batch_size: 4, threads: 2, cache_bytes };
     let cached = Loader::new(dataset.train.clone(), options(1 << 20)).expect("loader");
     let uncached = Loader::new(dataset.train.clone(), options(0)).expect("loader");
     let read = |loader: &Loader| -> Result<Vec<Batch>> { loader.batches((0..count).collect())?.collect() };
@@ -405,8 +400,7 @@ fn an_error_ends_the_batches_and_dropping_them_early_ends_the_work() {
     let root = folder();
     fill(root.path(), &["a", "b"], 10);
     let dataset = loaded(root.path());
-    let options =
-        LoaderOptions { size: 8, contract: contract(true), batch_size: 2, threads: 2, cache_bytes: 0 };
+    let options = LoaderOptions { size: 8, contract: contract(true), batch_size: 2, threads: 2, cache_bytes: 0 };
     let loader = Loader::new(dataset.train.clone(), options).expect("loader");
     let results: Vec<Result<Batch>> = loader.batches(vec![0, 1, 999, 2, 3, 4]).expect("batches").collect();
     assert_eq!(results.len(), 2);
@@ -417,9 +411,10 @@ fn an_error_ends_the_batches_and_dropping_them_early_ends_the_work() {
     assert!(endless.next().expect("one").is_ok());
     drop(endless); // would hang if the producer kept waiting
     assert_eq!(loader.batches(vec![]).expect("batches").count(), 0);
-    assert!(is_usage(&Loader::new(vec![], LoaderOptions {
-        size: 0, contract: contract(true), batch_size: 2, threads: 1, cache_bytes: 0
-    })));
+    assert!(is_usage(&Loader::new(
+        vec![],
+        LoaderOptions { size: 0, contract: contract(true), batch_size: 2, threads: 1, cache_bytes: 0 }
+    )));
 }
 
 fn record(index: usize) -> Vec<f32> {
@@ -536,7 +531,15 @@ fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
 fn entry(bytes: &[u8]) -> Entry {
     let sha256: &'static str = Box::leak(sha256(bytes).into_boxed_str());
     let (name, folder) = ("small_flowers", "photos");
-    Entry { name, url: "http://127.0.0.1/x.tgz", bytes: bytes.len() as u64, sha256, folder, classes: &["a", "b"], licence: "CC0" }
+    Entry {
+        name,
+        url: "http://127.0.0.1/x.tgz",
+        bytes: bytes.len() as u64,
+        sha256,
+        folder,
+        classes: &["a", "b"],
+        licence: "CC0",
+    }
 }
 
 #[test]
@@ -544,11 +547,8 @@ fn a_data_set_by_name_is_fetched_once_and_verified() {
     use tar::EntryType::{Directory, Regular};
     let root = folder();
     let (one, two) = (png(1), png(2));
-    let bytes = archive(&[
-        ("photos/", Directory, b""),
-        ("photos/a/1.png", Regular, &one),
-        ("./photos/b/2.png", Regular, &two),
-    ]);
+    let bytes =
+        archive(&[("photos/", Directory, b""), ("photos/a/1.png", Regular, &one), ("./photos/b/2.png", Regular, &two)]);
     let entries = [entry(&bytes)];
     let fetches = Cell::new(0);
     let fetch = |_: &Entry, path: &Path| {

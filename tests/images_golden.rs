@@ -8,7 +8,8 @@ use common::{Tensors, assert_values_close, golden, golden_json, golden_tensors, 
 use ft::data::decode::decode;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, network_view, normalize, preprocess};
 use ft::data::resize::{Pixels, resize_f32, resize_u8};
-use image::RgbImage;
+use image::{ImageFormat, RgbImage};
+use proptest::prelude::*;
 
 const TORCH: Normalization = Normalization::Torch { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
@@ -170,40 +171,154 @@ fn awkward(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+fn decode_error(bytes: &[u8]) -> String {
+    decode(bytes).err().map(|e| format!("{e:#}")).expect("an error")
+}
+
 #[test]
-fn zz_probe() {
-    for e in std::fs::read_dir("tests/fixtures/awkward").unwrap() {
-        let p = e.unwrap().path();
-        let b = std::fs::read(&p).unwrap();
-        match decode(&b) {
-            Ok(i) => println!("{:?} {:?}", p.file_name().unwrap(), i.dimensions()),
-            Err(e) => println!("{:?} ERR {e:#}", p.file_name().unwrap()),
+fn valid_but_awkward_files_decode() {
+    let sizes = [
+        ("pillow_hopper_gray.jpg", (128, 128)),
+        ("pillow_hopper_orientation_2.jpg", (128, 128)),
+        ("pillow_hopper_orientation_4.jpg", (128, 128)),
+        ("pillow_hopper_orientation_5.jpg", (128, 128)),
+        ("pillow_hopper_orientation_7.jpg", (128, 128)),
+        ("pillow_hopper_orientation_8.jpg", (128, 128)),
+        ("pillow_junk_jpeg_header.jpg", (1024, 768)),
+        ("pillow_pil_sample_cmyk.jpg", (100, 100)),
+        ("pillow_truncated_app14.jpg", (100, 100)),
+    ];
+    for (name, size) in sizes {
+        let image = decode(&awkward(name)).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        assert_eq!(image.dimensions(), size, "{name}");
+        let values = image_values(&image);
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!(variance > 400.0, "{name}: a photo, not a plain area (variance {variance})");
+    }
+    let gray = decode(&awkward("pillow_hopper_gray.jpg")).expect("gray");
+    assert!(gray.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]));
+}
+
+#[test]
+fn all_orientations_of_one_photo_are_the_same_upright_photo() {
+    let upright = decode(&awkward("pillow_hopper_orientation_2.jpg")).expect("photo");
+    for orientation in [4, 5, 7, 8] {
+        let other = decode(&awkward(&format!("pillow_hopper_orientation_{orientation}.jpg"))).expect("photo");
+        let differences = image_values(&upright).into_iter().zip(image_values(&other)).map(|(a, b)| (a - b).abs());
+        let mean = differences.sum::<f64>() / upright.len() as f64;
+        // Each was compressed on its own; turned wrongly they differ by about 60.
+        assert!(mean < 4.0, "orientation {orientation}: mean difference {mean}");
+    }
+}
+
+#[test]
+fn broken_files_are_errors_that_say_what_is_wrong() {
+    for (name, reason) in [
+        ("pillow_truncated_jpeg.jpg", "truncated"),
+        ("pillow_broken_data_stream.png", "CRC"),
+        ("imagers_Bad_shortfile.bmp", "broken Bmp"),
+        // Its name promises broken EXIF only, but most of its restart intervals hold impossible coefficients.
+        ("pillow_hopper_bad_exif.jpg", "corrupt"),
+        ("LICENSE.pillow.txt", "not an image"),
+    ] {
+        let error = decode_error(&awkward(name));
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+    assert!(decode_error(b"").contains("empty"));
+    assert!(decode_error(b"\0\0\0\x18ftypheic\0\0").contains("HEIC"));
+}
+
+#[test]
+fn a_cut_file_never_passes_for_an_image() {
+    for name in strings(&golden_json("image/decoded.json"), "files", "file") {
+        let bytes = std::fs::read(golden(&format!("image/files/{name}"))).expect("file");
+        let whole = decode(&bytes).expect("whole");
+        for length in (0..bytes.len()).step_by(7).chain(bytes.len() - 8..bytes.len()) {
+            // Without its end marker alone (JPEG) or the checksum of its empty end chunk (PNG) nothing is missing.
+            let cut = &bytes[..length];
+            if let Ok(image) = decode(cut) {
+                assert!(bytes.len() - length <= 4 && image == whole, "{name} cut to {length} bytes");
+            }
+            if name.ends_with(".jpg") {
+                let ended = [cut, &[0xff, 0xd9]].concat();
+                let same = decode(&ended).map_or(true, |image| image == whole);
+                assert!(same, "{name} cut to {length} bytes and ended properly");
+            }
         }
     }
-    for name in strings(&golden_json("image/decoded.json"), "files", "file") {
-        let b = std::fs::read(golden(&format!("image/files/{name}"))).unwrap();
-        let mut ok = vec![];
-        for n in 0..b.len() {
-            if decode(&b[..n]).is_ok() {
-                ok.push(b.len() - n);
-            }
+}
+
+#[test]
+fn foreign_bytes_and_broken_exif_are_tolerated() {
+    let bytes = std::fs::read(golden("image/files/rgb420_200x150.jpg")).expect("file");
+    let whole = decode(&bytes).expect("whole");
+    let (start, rest) = bytes.split_at(2);
+    let (first_segment, others) = bytes.split_at(20); // JFIF, 18 bytes
+    let segment = |marker: u8, content: &[u8]| {
+        [&[0xff, marker], (content.len() as u16 + 2).to_be_bytes().as_slice(), content].concat()
+    };
+    let exif = segment(0xe1, b"Exif\0\0MM\0\x2a\xff\xff\xff\xff");
+    for (what, damaged) in [
+        ("bytes before the header", [b"HTTP junk\r\n\r\n".as_slice(), &bytes].concat()),
+        ("bytes behind the end", [bytes.as_slice(), b"\xff\xd8\xff trailing \xff\xda"].concat()),
+        ("bytes between segments", [first_segment, b"junk", others].concat()),
+        ("EXIF that points nowhere", [start, &exif, rest].concat()),
+        ("an Adobe segment that is too short", [start, &segment(0xee, b"Ado"), rest].concat()),
+    ] {
+        assert!(decode(&damaged).unwrap_or_else(|e| panic!("{what}: {e:#}")) == whole, "{what}");
+    }
+}
+
+#[test]
+fn formats_are_recognised_by_content_and_decode_to_their_first_frame() {
+    let pixels = RgbImage::from_fn(20, 10, |x, y| image::Rgb([(x * 12) as u8, (y * 20) as u8, 90]));
+    for format in [ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Png] {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        pixels.write_to(&mut bytes, format).expect("encode");
+        assert!(decode(bytes.get_ref()).expect("decode") == pixels, "{format:?}");
+    }
+    let mut gif = Vec::new();
+    let frame =
+        |level: u8| image::Frame::new(image::RgbaImage::from_pixel(6, 4, image::Rgba([level, level, level, 255])));
+    image::codecs::gif::GifEncoder::new(&mut gif).encode_frames([frame(10), frame(200)]).expect("GIF");
+    assert!(decode(&gif).expect("GIF").as_raw().iter().all(|v| v.abs_diff(10) < 4));
+}
+
+#[test]
+fn an_image_that_claims_to_be_huge_is_refused_at_once() {
+    let mut jpeg = std::fs::read(golden("image/files/rgb420_200x150.jpg")).expect("file");
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).expect("frame header");
+    jpeg[frame + 5..frame + 9].fill(0xff);
+    assert!(decode_error(&jpeg).contains("more than the limit"));
+
+    let mut png = std::fs::read(golden("image/files/rgb_61x43.png")).expect("file");
+    png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let crc = {
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        crc.sum().to_be_bytes()
+    };
+    png[29..33].copy_from_slice(&crc);
+    assert!(decode_error(&png).contains("more than the limit"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Corrupt data may decode to odd pixels or be an error; it never panics (a panic inside would be caught, and its
+    /// message would say that the decoder gave up).
+    #[test]
+    fn damaged_jpegs_are_handled(
+        file in prop::sample::select(vec!["rgb420_200x150.jpg", "rgb420_progressive_200x150.jpg", "cmyk_64x48.jpg", "gray_50x70.jpg"]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = std::fs::read(golden(&format!("image/files/{file}"))).expect("file");
+        for (index, value) in damage {
+            let at = index.index(bytes.len() - 2) + 2;
+            bytes[at] = value;
         }
-        println!("{name} {} prefixes ok (bytes missing): {ok:?}", b.len());
-        let mut okc = 0;
-        let mut same = 0;
-        let full = decode(&b).unwrap();
-        if name.ends_with("jpg") {
-            for n in 0..b.len() - 2 {
-                let mut c = b[..n].to_vec();
-                c.extend([0xff, 0xd9]);
-                if let Ok(i) = decode(&c) {
-                    okc += 1;
-                    if i == full {
-                        same += 1;
-                    }
-                }
-            }
-            println!("   with EOI appended ok {okc} same {same}");
+        if let Err(e) = decode(&bytes) {
+            prop_assert!(!format!("{e:#}").contains("gave up"), "{e:#}");
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::color::Plane;
 use super::idct::inverse_dct;
-use super::scan::Block;
+use super::scan::{Block, ScanKind};
 
 /// An image as its frame header describes it (T.81, B.2.2).
 pub(super) struct Frame {
@@ -34,6 +34,8 @@ struct Component {
     /// The quantisation steps at the first scan of the component; later tables of the same number do not count.
     steps: Option<[i32; 64]>,
     seen: bool,
+    /// Progressive: lowest bit position transmitted of each coefficient, in zigzag order; 0 where none was.
+    missing_bits: [u32; 64],
 }
 
 /// The minimum coded units of a scan.
@@ -110,6 +112,20 @@ impl Frame {
 
     pub fn has_all_components(&self) -> bool {
         self.components.iter().all(|component| component.seen)
+    }
+
+    /// Notes how precise the coefficients are after a progressive scan.
+    pub fn note_precision(&mut self, components: &[usize], kind: &ScanKind) {
+        let (first, last) = kind.band;
+        for &index in components {
+            let missing = self.components.get_mut(index).and_then(|c| c.missing_bits.get_mut(first..=last));
+            missing.unwrap_or_default().fill(kind.low);
+        }
+    }
+
+    /// Whether every coefficient that was begun is there to its last bit.
+    pub fn has_all_bits(&self) -> bool {
+        self.components.iter().all(|component| component.missing_bits == [0; 64])
     }
 
     /// Whether no further scan can add anything.
@@ -214,17 +230,13 @@ impl Component {
             rows: 0,
             steps: None,
             seen: false,
+            missing_bits: [0; 64],
         }
     }
 
     /// Decodes the block at a place: into the stored coefficients, or at once into samples.
     #[inline]
-    fn decode_at(
-        &mut self,
-        row: usize,
-        column: usize,
-        decode: impl FnOnce(&mut Block) -> Result<()>,
-    ) -> Result<()> {
+    fn decode_at(&mut self, row: usize, column: usize, decode: impl FnOnce(&mut Block) -> Result<()>) -> Result<()> {
         const OUTSIDE: &str = "corrupt: a block outside of the image";
         if let Some(block) = self.coefficients.get_mut(row * self.stride + column) {
             return decode(block);

@@ -29,26 +29,33 @@ pub(super) fn inverse_dct(coefficients: &[i16; 64], steps: &[i32; 64], out: &mut
     }
     let mut workspace = [0i32; 64];
     for column in 0..8 {
-        let at = |row: usize| i32::from(coefficients[row * 8 + column]).wrapping_mul(steps[row * 8 + column]);
-        let result = if (1..8).all(|row| coefficients[row * 8 + column] == 0) {
-            [at(0) << PASS1_BITS; 8]
-        } else {
-            transform([0, 1, 2, 3, 4, 5, 6, 7].map(at)).map(|v| descale(v, CONST_BITS - PASS1_BITS))
-        };
-        for (row, value) in result.into_iter().enumerate() {
-            workspace[row * 8 + column] = value;
+        let mut input = [0i32; 8];
+        for (row, value) in input.iter_mut().enumerate() {
+            let at = row * 8 + column;
+            *value = i32::from(coefficients[at]).wrapping_mul(steps[at]);
+        }
+        let [first, rest @ ..] = input;
+        if rest == [0; 7] {
+            (0..8).for_each(|row| workspace[row * 8 + column] = first << PASS1_BITS);
+            continue;
+        }
+        for (row, value) in transform(input).into_iter().enumerate() {
+            workspace[row * 8 + column] = descale(value, CONST_BITS - PASS1_BITS);
         }
     }
     for (row, out) in workspace.as_chunks::<8>().0.iter().zip(out.chunks_mut(stride)) {
-        let result = transform(*row).map(|v| to_sample(descale(v, CONST_BITS + PASS1_BITS + 3)));
-        out.iter_mut().zip(result).for_each(|(out, value)| *out = value);
+        for (out, value) in out.iter_mut().zip(transform(*row)) {
+            *out = to_sample(descale(value, CONST_BITS + PASS1_BITS + 3));
+        }
     }
 }
 
+#[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
+#[inline(always)]
 fn to_sample(level: i32) -> u8 {
     level.wrapping_add(128).clamp(0, 255) as u8
 }
@@ -78,14 +85,5 @@ fn transform(v: [i32; 8]) -> [i32; 8] {
     let o2 = add(mul(v[3], FIX_3_072711026), add(z2, z3));
     let o3 = add(mul(v[1], FIX_1_501321110), add(z1, z4));
 
-    [
-        add(e0, o3),
-        add(e1, o2),
-        add(e2, o1),
-        add(e3, o0),
-        sub(e3, o0),
-        sub(e2, o1),
-        sub(e1, o2),
-        sub(e0, o3),
-    ]
+    [add(e0, o3), add(e1, o2), add(e2, o1), add(e3, o0), sub(e3, o0), sub(e2, o1), sub(e1, o2), sub(e0, o3)]
 }

@@ -89,7 +89,7 @@ impl<'a> Decoder<'a> {
                 bail!("truncated: its end is missing");
             };
             match marker {
-                0xd9 => return self.check_all_components(),
+                0xd9 => return self.check_complete(),
                 // Markers without a segment: restart, start of image, temporary.
                 0x01 | 0xd0..=0xd8 => {}
                 0xda => {
@@ -107,11 +107,12 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn check_all_components(&self) -> Result<()> {
-        if !self.frame.as_ref().is_some_and(Frame::has_all_components) {
-            bail!("truncated: it ends before all of its components");
+    fn check_complete(&self) -> Result<()> {
+        match &self.frame {
+            Some(frame) if frame.has_all_components() && frame.has_all_bits() => Ok(()),
+            Some(_) => bail!("truncated: it ends before all of its scans"),
+            None => bail!("it has no image"),
         }
-        Ok(())
     }
 
     /// The next marker, whatever precedes it.
@@ -248,6 +249,9 @@ impl<'a> Decoder<'a> {
             }
         }
         reader.check()?;
+        if kind.progressive {
+            frame.note_precision(&components, &kind);
+        }
         self.position = reader.end();
         Ok(())
     }
