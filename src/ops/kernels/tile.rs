@@ -215,33 +215,47 @@ unsafe fn add_outer_product<V: Vector, const ROWS: usize, const WIDTH: usize>(
 unsafe fn finish<V: Vector, const ROWS: usize, const WIDTH: usize>(sums: &[[V; WIDTH]; ROWS], store: &Store) {
     let full = store.columns == WIDTH * V::LANES;
     let mut edge = [0f32; MAX_COLUMNS];
-    for (row, sums) in sums.iter().enumerate().take(store.rows) {
-        // SAFETY: the target is valid for `columns` values; where that is less than a full row, the row is put together
-        // in `edge`, which is at least as wide as any tile. The bias is empty or as wide as a tile (`Store::fits`).
-        unsafe {
-            let target = if full { store.targets[row] } else { edge.as_mut_ptr() };
-            if store.accumulate && !full {
-                std::ptr::copy_nonoverlapping(store.targets[row], target, store.columns);
-            }
-            for (column, &sum) in sums.iter().enumerate() {
-                let mut sum = sum;
-                let place = target.add(column * V::LANES);
-                if store.accumulate {
-                    sum = V::load(place).add(sum);
+    unrolled!(ROW below ROWS, {
+        if ROW < store.rows {
+            let target = store.targets[ROW];
+            // SAFETY: the target is valid for `columns` values; where that is less than a full row, the row is put
+            // together in `edge`, which is at least as wide as any tile.
+            unsafe {
+                if full {
+                    finish_row(&sums[ROW], target, store);
+                } else {
+                    if store.accumulate {
+                        std::ptr::copy_nonoverlapping(target, edge.as_mut_ptr(), store.columns);
+                    }
+                    finish_row(&sums[ROW], edge.as_mut_ptr(), store);
+                    std::ptr::copy_nonoverlapping(edge.as_ptr(), target, store.columns);
                 }
-                if !store.bias.is_empty() {
-                    sum = sum.add(V::load(store.bias.as_ptr().add(column * V::LANES)));
-                }
-                if store.relu {
-                    sum = sum.rectified();
-                }
-                sum.store(place);
-            }
-            if !full {
-                std::ptr::copy_nonoverlapping(target, store.targets[row], store.columns);
             }
         }
-    }
+    });
+}
+
+/// Writes a full row of a finished tile.
+#[inline(always)]
+unsafe fn finish_row<V: Vector, const WIDTH: usize>(sums: &[V; WIDTH], target: *mut f32, store: &Store) {
+    unrolled!(COLUMN below WIDTH, {
+        let place = target.wrapping_add(COLUMN * V::LANES);
+        let mut sum = sums[COLUMN];
+        // SAFETY: a full row can be read and written at the target, by the caller's promise, and read from the bias,
+        // which is empty or as wide as a tile (`Store::fits`).
+        unsafe {
+            if store.accumulate {
+                sum = V::load(place).add(sum);
+            }
+            if !store.bias.is_empty() {
+                sum = sum.add(V::load(store.bias.as_ptr().wrapping_add(COLUMN * V::LANES)));
+            }
+            if store.relu {
+                sum = sum.rectified();
+            }
+            sum.store(place);
+        }
+    });
 }
 
 /// Four values; the compiler maps them to a vector register where there is one.
