@@ -6,21 +6,21 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use ft::ops::{self, Backend, Conv2d, Needed, Padding};
 
-/// Name, batch, image size, in, out, kernel, stride, padding.
-const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize, usize, usize); 13] = [
-    ("1x1 10x10 1024->256", 32, 10, 1024, 256, 1, 1, 0),
-    ("3x3 10x10 256->256", 32, 10, 256, 256, 3, 1, 1),
-    ("1x1 10x10 256->1024", 32, 10, 256, 1024, 1, 1, 0),
-    ("3x3/2 10x10 256->256", 32, 10, 256, 256, 3, 2, 1),
-    ("1x1 5x5 2048->512", 32, 5, 2048, 512, 1, 1, 0),
-    ("3x3 5x5 512->512", 32, 5, 512, 512, 3, 1, 1),
-    ("1x1 5x5 512->2048", 32, 5, 512, 2048, 1, 1, 0),
-    ("7x7/2 160x160 3->64", 32, 160, 3, 64, 7, 2, 3),
-    ("1x1 40x40 256->64", 32, 40, 256, 64, 1, 1, 0),
-    ("3x3 40x40 64->64", 32, 40, 64, 64, 3, 1, 1),
-    ("3x3 20x20 128->128", 32, 20, 128, 128, 3, 1, 1),
-    ("3x3 160x160 64->64", 8, 160, 64, 64, 3, 1, 1),
-    ("3x3 20x20 512->512", 8, 20, 512, 512, 3, 1, 1),
+/// Name, and batch, image size, in, out, kernel, stride, padding.
+const CONVOLUTIONS: [(&str, [usize; 7]); 13] = [
+    ("1x1 10x10 1024->256", [32, 10, 1024, 256, 1, 1, 0]),
+    ("3x3 10x10 256->256", [32, 10, 256, 256, 3, 1, 1]),
+    ("1x1 10x10 256->1024", [32, 10, 256, 1024, 1, 1, 0]),
+    ("3x3/2 10x10 256->256", [32, 10, 256, 256, 3, 2, 1]),
+    ("1x1 5x5 2048->512", [32, 5, 2048, 512, 1, 1, 0]),
+    ("3x3 5x5 512->512", [32, 5, 512, 512, 3, 1, 1]),
+    ("1x1 5x5 512->2048", [32, 5, 512, 2048, 1, 1, 0]),
+    ("7x7/2 160x160 3->64", [32, 160, 3, 64, 7, 2, 3]),
+    ("1x1 40x40 256->64", [32, 40, 256, 64, 1, 1, 0]),
+    ("3x3 40x40 64->64", [32, 40, 64, 64, 3, 1, 1]),
+    ("3x3 20x20 128->128", [32, 20, 128, 128, 3, 1, 1]),
+    ("3x3 160x160 64->64", [8, 160, 64, 64, 3, 1, 1]),
+    ("3x3 20x20 512->512", [8, 20, 512, 512, 3, 1, 1]),
 ];
 
 /// Seconds of the fastest of some runs.
@@ -44,7 +44,7 @@ fn random(shape: &[usize]) -> Tensor {
 
 fn convolutions(filter: &str) {
     println!("{:24} {:>10} {:>10} {:>10}  GFLOP/s", "convolution", "forward", "d input", "d kernel");
-    for (name, batch, size, inputs, outputs, kernel, stride, padding) in CONVOLUTIONS {
+    for (name, [batch, size, inputs, outputs, kernel, stride, padding]) in CONVOLUTIONS {
         if !name.contains(filter) {
             continue;
         }
