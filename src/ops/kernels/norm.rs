@@ -1,5 +1,7 @@
 //! Batch normalisation: one pass for statistics or sums, one for values.
 
+use std::mem::MaybeUninit;
+
 use anyhow::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -74,6 +76,7 @@ pub fn apply(input: &Tensor, mean: &Tensor, scale: &Tensor, beta: Option<&Tensor
                 vectorised(|| {
                     let (mean, scale, beta) = (&mean[..channels], &scale[..channels], &beta[..channels]);
                     for (out, row) in piece.chunks_exact_mut(channels).zip(source.chunks_exact(channels)) {
+                        let (out, row) = (&mut out[..channels], &row[..channels]);
                         for c in 0..channels {
                             let y = normalised(row[c], mean[c], scale[c], beta[c]);
                             out[c].write(if relu { rectified(y) } else { y });
@@ -100,10 +103,14 @@ pub fn gradient_sums(
     with_values!(x = input, g = grad, mean = mean, scale = scale, beta = beta; {
         let channels = mean.len().max(1);
         let size = block_rows(channels) * channels;
+        let parameters = [&mean[..channels], &scale[..channels], &beta[..channels]];
         let partial: Vec<(Vec<f32>, Vec<f32>)> = x
             .par_chunks(size)
             .zip(g.par_chunks(size))
-            .map(|(x, g)| vectorised(|| block_sums(x, g, [&mean[..channels], &scale[..channels], &beta[..channels]], masked)))
+            .map(|(x, g)| match masked {
+                true => vectorised(|| block_sums::<true>(x, g, parameters)),
+                false => vectorised(|| block_sums::<false>(x, g, parameters)),
+            })
             .collect();
         let (plain, centred) = partial.into_iter().unzip();
         let as_tensor = |sums| tensor(total(sums, channels).into_iter().map(|v| v as f32).collect(), &[channels]);
@@ -111,16 +118,22 @@ pub fn gradient_sums(
     })
 }
 
+/// The gradient if the normalised value is above 0 or there is no mask, else 0.
 #[inline(always)]
-fn block_sums(x: &[f32], g: &[f32], [mean, scale, beta]: [&[f32]; 3], masked: bool) -> (Vec<f32>, Vec<f32>) {
+fn kept<const MASKED: bool>(grad: f32, normalised: f32) -> f32 {
+    if !MASKED || normalised > 0.0 { grad } else { 0.0 }
+}
+
+#[inline(always)]
+fn block_sums<const MASKED: bool>(x: &[f32], g: &[f32], [mean, scale, beta]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let channels = mean.len();
     let (mut plain, mut centred) = (vec![0f32; channels], vec![0f32; channels]);
     for (x, g) in x.chunks_exact(channels).zip(g.chunks_exact(channels)) {
-        let (plain, centred) = (&mut plain[..channels], &mut centred[..channels]);
+        // Slices of one known length, so that the loop needs no checks and becomes vector instructions.
+        let (plain, centred, x, g) = (&mut plain[..channels], &mut centred[..channels], &x[..channels], &g[..channels]);
         let (scale, beta) = (&scale[..channels], &beta[..channels]);
         for c in 0..channels {
-            let kept = !masked || normalised(x[c], mean[c], scale[c], beta[c]) > 0.0;
-            let grad = if kept { g[c] } else { 0.0 };
+            let grad = kept::<MASKED>(g[c], normalised(x[c], mean[c], scale[c], beta[c]));
             plain[c] += grad;
             centred[c] += grad * (x[c] - mean[c]);
         }
@@ -149,20 +162,37 @@ pub fn input_gradient(
             written(x.len(), size, |index, piece| {
                 let range = index * size..index * size + piece.len();
                 let (x, g) = (&x[range.clone()], &g[range]);
-                vectorised(|| {
-                    let (mean, scale, beta) = (&mean[..channels], &scale[..channels], &beta[..channels]);
-                    let (plain, centred) = (&plain[..channels], &centred[..channels]);
-                    let rows = piece.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(g.chunks_exact(channels));
-                    for ((out, x), g) in rows {
-                        for c in 0..channels {
-                            let kept = !relu || normalised(x[c], mean[c], scale[c], beta[c]) > 0.0;
-                            let grad = if kept { g[c] } else { 0.0 };
-                            out[c].write(scale[c] * (grad - plain[c] - (x[c] - mean[c]) * centred[c]));
-                        }
-                    }
-                });
+                let parameters = [mean, scale, beta, plain, centred];
+                match (relu, corrections.is_some()) {
+                    (true, true) => vectorised(|| block_gradient::<true, true>(piece, x, g, parameters)),
+                    (true, false) => vectorised(|| block_gradient::<true, false>(piece, x, g, parameters)),
+                    (false, true) => vectorised(|| block_gradient::<false, true>(piece, x, g, parameters)),
+                    (false, false) => vectorised(|| block_gradient::<false, false>(piece, x, g, parameters)),
+                }
             })
         };
         tensor(output, input.dims())
     })
+}
+
+/// Writes whole rows of the gradient with respect to the input.
+#[inline(always)]
+fn block_gradient<const MASKED: bool, const CORRECTED: bool>(
+    out: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    g: &[f32],
+    [mean, scale, beta, plain, centred]: [&[f32]; 5],
+) {
+    let channels = mean.len();
+    let (scale, beta, plain, centred) =
+        (&scale[..channels], &beta[..channels], &plain[..channels], &centred[..channels]);
+    let rows = out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(g.chunks_exact(channels));
+    for ((out, x), g) in rows {
+        let (out, x, g) = (&mut out[..channels], &x[..channels], &g[..channels]);
+        for c in 0..channels {
+            let grad = kept::<MASKED>(g[c], normalised(x[c], mean[c], scale[c], beta[c]));
+            let corrected = if CORRECTED { grad - plain[c] - (x[c] - mean[c]) * centred[c] } else { grad };
+            out[c].write(scale[c] * corrected);
+        }
+    }
 }

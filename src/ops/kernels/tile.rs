@@ -100,12 +100,29 @@ trait Vector: Copy {
     /// # Safety
     /// `LANES` values behind `to` must be writable.
     unsafe fn store(self, to: *mut f32);
-    fn splat(value: f32) -> Self;
+    /// The value behind `from` in every lane.
+    ///
+    /// # Safety
+    /// It must be readable.
+    unsafe fn broadcast(from: *const f32) -> Self;
     /// `self + a * b`
     fn add_product(self, a: Self, b: Self) -> Self;
     fn add(self, other: Self) -> Self;
     /// 0 where negative; NaN stays.
     fn rectified(self) -> Self;
+}
+
+/// Repeats a block with a constant in place of a loop variable. Only then does the compiler keep an array in registers.
+macro_rules! unrolled {
+    ($name:ident below $limit:expr, $body:block) => {
+        unrolled!($name, $limit, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    ($name:ident, $limit:expr, $body:block, $($value:literal)+) => {
+        $({
+            const $name: usize = $value;
+            if $name < $limit $body
+        })+
+    };
 }
 
 /// See [`Kernel::indirect`].
@@ -119,26 +136,29 @@ unsafe fn indirect<V: Vector, const ROWS: usize, const WIDTH: usize>(
 ) {
     let mut sums = [[V::zero(); WIDTH]; ROWS];
     for tap in 0..taps {
-        // SAFETY: there are `taps * ROWS` pointers, each to `run` values, and `taps * run` rows of `WIDTH` vectors in
-        // the panel (promised by the caller of `Kernel::indirect`, which checks the panel).
-        unsafe {
-            let mut rows = [std::ptr::null(); ROWS];
-            for (row, pointer) in rows.iter_mut().enumerate() {
-                *pointer = *pointers.add(tap * ROWS + row);
+        let mut rows = [std::ptr::null(); ROWS];
+        unrolled!(ROW below ROWS, {
+            // SAFETY: there are `taps * ROWS` pointers.
+            rows[ROW] = unsafe { *pointers.wrapping_add(tap * ROWS + ROW) };
+        });
+        let mut k = 0;
+        while k + 4 <= run {
+            // SAFETY: each pointer has `run` values behind it, and the panel has `taps * run` rows (promised by the
+            // caller of `Kernel::indirect`, which checks the panel).
+            unsafe {
+                unrolled!(STEP below 4, {
+                    let panel = panel.wrapping_add(STEP * WIDTH * V::LANES);
+                    add_outer_product::<V, ROWS, WIDTH>(&mut sums, &rows, k + STEP, panel);
+                });
             }
-            let mut k = 0;
-            while k + 4 <= run {
-                for step in 0..4 {
-                    add_outer_product::<V, ROWS, WIDTH>(&mut sums, |row| *rows[row].add(k + step), panel);
-                    panel = panel.add(WIDTH * V::LANES);
-                }
-                k += 4;
-            }
-            while k < run {
-                add_outer_product::<V, ROWS, WIDTH>(&mut sums, |row| *rows[row].add(k), panel);
-                panel = panel.add(WIDTH * V::LANES);
-                k += 1;
-            }
+            panel = panel.wrapping_add(4 * WIDTH * V::LANES);
+            k += 4;
+        }
+        while k < run {
+            // SAFETY: as above.
+            unsafe { add_outer_product::<V, ROWS, WIDTH>(&mut sums, &rows, k, panel) };
+            panel = panel.wrapping_add(WIDTH * V::LANES);
+            k += 1;
         }
     }
     // SAFETY: the targets are as the caller promised.
@@ -155,35 +175,39 @@ unsafe fn packed<V: Vector, const ROWS: usize, const WIDTH: usize>(
 ) {
     let mut sums = [[V::zero(); WIDTH]; ROWS];
     for _ in 0..depth {
+        let mut rows = [left; ROWS];
+        unrolled!(ROW below ROWS, {
+            rows[ROW] = left.wrapping_add(ROW);
+        });
         // SAFETY: `Kernel::packed` checked that there are `depth` columns of `ROWS` values and `depth` rows of the panel.
-        unsafe {
-            add_outer_product::<V, ROWS, WIDTH>(&mut sums, |row| *left.add(row), panel);
-            left = left.add(ROWS);
-            panel = panel.add(WIDTH * V::LANES);
-        }
+        unsafe { add_outer_product::<V, ROWS, WIDTH>(&mut sums, &rows, 0, panel) };
+        left = left.wrapping_add(ROWS);
+        panel = panel.wrapping_add(WIDTH * V::LANES);
     }
     // SAFETY: the targets are as the caller promised.
     unsafe { finish(&sums, store) }
 }
 
-/// Adds the product of a column of values and a row of a panel.
+/// Adds the product of the values at place `k` of each row and a row of a panel.
 #[inline(always)]
 unsafe fn add_outer_product<V: Vector, const ROWS: usize, const WIDTH: usize>(
     sums: &mut [[V; WIDTH]; ROWS],
-    left: impl Fn(usize) -> f32,
+    rows: &[*const f32; ROWS],
+    k: usize,
     panel: *const f32,
 ) {
     let mut right = [V::zero(); WIDTH];
-    for (column, right) in right.iter_mut().enumerate() {
+    unrolled!(COLUMN below WIDTH, {
         // SAFETY: the panel has `WIDTH` more vectors, by the callers' checks.
-        *right = unsafe { V::load(panel.add(column * V::LANES)) };
-    }
-    for (row, sums) in sums.iter_mut().enumerate() {
-        let value = V::splat(left(row));
-        for (sum, right) in sums.iter_mut().zip(right) {
-            *sum = sum.add_product(value, right);
-        }
-    }
+        right[COLUMN] = unsafe { V::load(panel.wrapping_add(COLUMN * V::LANES)) };
+    });
+    unrolled!(ROW below ROWS, {
+        // SAFETY: each row has a value at `k`, by the callers' checks.
+        let value = unsafe { V::broadcast(rows[ROW].wrapping_add(k)) };
+        unrolled!(COLUMN below WIDTH, {
+            sums[ROW][COLUMN] = sums[ROW][COLUMN].add_product(value, right[COLUMN]);
+        });
+    });
 }
 
 /// Writes a finished tile.
@@ -191,33 +215,47 @@ unsafe fn add_outer_product<V: Vector, const ROWS: usize, const WIDTH: usize>(
 unsafe fn finish<V: Vector, const ROWS: usize, const WIDTH: usize>(sums: &[[V; WIDTH]; ROWS], store: &Store) {
     let full = store.columns == WIDTH * V::LANES;
     let mut edge = [0f32; MAX_COLUMNS];
-    for (row, sums) in sums.iter().enumerate().take(store.rows) {
-        // SAFETY: the target is valid for `columns` values; where that is less than a full row, the row is put together
-        // in `edge`, which is at least as wide as any tile. The bias is empty or as wide as a tile (`Store::fits`).
-        unsafe {
-            let target = if full { store.targets[row] } else { edge.as_mut_ptr() };
-            if store.accumulate && !full {
-                std::ptr::copy_nonoverlapping(store.targets[row], target, store.columns);
-            }
-            for (column, &sum) in sums.iter().enumerate() {
-                let mut sum = sum;
-                let place = target.add(column * V::LANES);
-                if store.accumulate {
-                    sum = V::load(place).add(sum);
+    unrolled!(ROW below ROWS, {
+        if ROW < store.rows {
+            let target = store.targets[ROW];
+            // SAFETY: the target is valid for `columns` values; where that is less than a full row, the row is put
+            // together in `edge`, which is at least as wide as any tile.
+            unsafe {
+                if full {
+                    finish_row(&sums[ROW], target, store);
+                } else {
+                    if store.accumulate {
+                        std::ptr::copy_nonoverlapping(target, edge.as_mut_ptr(), store.columns);
+                    }
+                    finish_row(&sums[ROW], edge.as_mut_ptr(), store);
+                    std::ptr::copy_nonoverlapping(edge.as_ptr(), target, store.columns);
                 }
-                if !store.bias.is_empty() {
-                    sum = sum.add(V::load(store.bias.as_ptr().add(column * V::LANES)));
-                }
-                if store.relu {
-                    sum = sum.rectified();
-                }
-                sum.store(place);
-            }
-            if !full {
-                std::ptr::copy_nonoverlapping(target, store.targets[row], store.columns);
             }
         }
-    }
+    });
+}
+
+/// Writes a full row of a finished tile.
+#[inline(always)]
+unsafe fn finish_row<V: Vector, const WIDTH: usize>(sums: &[V; WIDTH], target: *mut f32, store: &Store) {
+    unrolled!(COLUMN below WIDTH, {
+        let place = target.wrapping_add(COLUMN * V::LANES);
+        let mut sum = sums[COLUMN];
+        // SAFETY: a full row can be read and written at the target, by the caller's promise, and read from the bias,
+        // which is empty or as wide as a tile (`Store::fits`).
+        unsafe {
+            if store.accumulate {
+                sum = V::load(place).add(sum);
+            }
+            if !store.bias.is_empty() {
+                sum = sum.add(V::load(store.bias.as_ptr().wrapping_add(COLUMN * V::LANES)));
+            }
+            if store.relu {
+                sum = sum.rectified();
+            }
+            sum.store(place);
+        }
+    });
 }
 
 /// Four values; the compiler maps them to a vector register where there is one.
@@ -245,8 +283,9 @@ impl Vector for Four {
     }
 
     #[inline(always)]
-    fn splat(value: f32) -> Self {
-        Self([value; 4])
+    unsafe fn broadcast(from: *const f32) -> Self {
+        // SAFETY: the value is readable, as promised.
+        Self([unsafe { *from }; 4])
     }
 
     #[inline(always)]
@@ -291,7 +330,7 @@ mod x86 {
     use super::{Store, Vector, indirect, packed};
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $zero:ident, $load:ident, $store:ident, $splat:ident, $fused:ident, $add:ident, $max:ident) => {
+        ($register:ty, $lanes:literal, $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fused:ident, $add:ident, $max:ident) => {
             // SAFETY of all methods: they are inlined into functions with the target feature, which only run on
             // processors that have it; memory is as the caller promised.
             impl Vector for $register {
@@ -316,9 +355,9 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                fn splat(value: f32) -> Self {
+                unsafe fn broadcast(from: *const f32) -> Self {
                     // SAFETY: see above.
-                    unsafe { $splat(value) }
+                    unsafe { $broadcast(_mm_load_ss(from)) }
                 }
 
                 #[inline(always)]
@@ -349,7 +388,7 @@ mod x86 {
         _mm256_setzero_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
-        _mm256_set1_ps,
+        _mm256_broadcastss_ps,
         _mm256_fmadd_ps,
         _mm256_add_ps,
         _mm256_max_ps
@@ -360,7 +399,7 @@ mod x86 {
         _mm512_setzero_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
-        _mm512_set1_ps,
+        _mm512_broadcastss_ps,
         _mm512_fmadd_ps,
         _mm512_add_ps,
         _mm512_max_ps
