@@ -351,9 +351,9 @@ fn contract(antialias: bool) -> Preprocessing {
 }
 
 fn batches(dataset: &Dataset, threads: usize, cache_bytes: usize, antialias: bool, epochs: u64) -> Vec<Batch> {
-    let options = LoaderOptions { size: 16, contract: contract(antialias), batch_size: 7, threads, cache_bytes };
+    let options = LoaderOptions { size: 16, contract: contract(antialias), threads, cache_bytes };
     let loader = Loader::new(dataset.train.clone(), options).expect("loader");
-    let epoch = |e| loader.batches(epoch_order(1, e, dataset.train.len())).expect("batches");
+    let epoch = |e| loader.batches(epoch_order(1, e, dataset.train.len()), 7).expect("batches");
     (0..epochs).flat_map(epoch).collect::<Result<_>>().expect("no error")
 }
 
@@ -382,11 +382,10 @@ fn the_memory_cache_spares_the_files() {
     fill(root.path(), &["a", "b"], 8);
     let dataset = loaded(root.path());
     let count = dataset.train.len();
-    let options =
-        |cache_bytes| LoaderOptions { size: 16, contract: contract(true), batch_size: 4, threads: 2, cache_bytes };
+    let options = |cache_bytes| LoaderOptions { size: 16, contract: contract(true), threads: 2, cache_bytes };
     let cached = Loader::new(dataset.train.clone(), options(1 << 20)).expect("loader");
     let uncached = Loader::new(dataset.train.clone(), options(0)).expect("loader");
-    let read = |loader: &Loader| -> Result<Vec<Batch>> { loader.batches((0..count).collect())?.collect() };
+    let read = |loader: &Loader| -> Result<Vec<Batch>> { loader.batches((0..count).collect(), 4)?.collect() };
     let first = read(&cached).expect("first epoch");
     assert_eq!(read(&uncached).expect("first epoch"), first);
     fs::remove_dir_all(root.path().join("a")).expect("removed");
@@ -400,20 +399,20 @@ fn an_error_ends_the_batches_and_dropping_them_early_ends_the_work() {
     let root = folder();
     fill(root.path(), &["a", "b"], 10);
     let dataset = loaded(root.path());
-    let options = LoaderOptions { size: 8, contract: contract(true), batch_size: 2, threads: 2, cache_bytes: 0 };
+    let options = LoaderOptions { size: 8, contract: contract(true), threads: 2, cache_bytes: 0 };
     let loader = Loader::new(dataset.train.clone(), options).expect("loader");
-    let results: Vec<Result<Batch>> = loader.batches(vec![0, 1, 999, 2, 3, 4]).expect("batches").collect();
+    let results: Vec<Result<Batch>> = loader.batches(vec![0, 1, 999, 2, 3, 4], 2).expect("batches").collect();
     assert_eq!(results.len(), 2);
     assert!(results[0].is_ok());
     assert!(message(results.into_iter().nth(1).expect("second")).contains("sample 999"));
 
-    let mut endless = loader.batches((0..100_000).map(|i| i % 4).collect()).expect("batches");
+    let mut endless = loader.batches((0..100_000).map(|i| i % 4).collect(), 2).expect("batches");
     assert!(endless.next().expect("one").is_ok());
     drop(endless); // would hang if the producer kept waiting
-    assert_eq!(loader.batches(vec![]).expect("batches").count(), 0);
+    assert_eq!(loader.batches(vec![], 2).expect("batches").count(), 0);
     assert!(is_usage(&Loader::new(
         vec![],
-        LoaderOptions { size: 0, contract: contract(true), batch_size: 2, threads: 1, cache_bytes: 0 }
+        LoaderOptions { size: 0, contract: contract(true), threads: 1, cache_bytes: 0 }
     )));
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ft::data::preprocess::Fit;
+use ft::data::preprocess::{Fit, Region};
 use ft::explain::cam::{FeatureMap, HeatMap, Method};
 use ft::explain::colour::{ColourMap, blend};
 use ft::explain::files::{write_npy, write_png};
-use ft::explain::overlay::{CardStyle, ExplainedPhoto, Region, card, overlay, percent};
+use ft::explain::overlay::{CardStyle, ExplainedPhoto, card, overlay, percent};
 use ft::explain::select::{Prediction, right_predictions, wrong_predictions};
 use ft::explain::sheet::{SheetHeader, contact_sheet};
 use ft::explain::text::{TextStyle, has_glyph};
@@ -153,7 +153,7 @@ fn heat_lands_on_its_place_when_a_photo_was_squashed() {
     let map = hot_cell(8, 5, 2);
     for (width, height) in [(320, 320), (400, 200), (150, 330)] {
         let photo = RgbImage::from_pixel(width, height, BLACK);
-        let region = Region::seen(Fit::Squash, 160, (width, height));
+        let region = Region::seen(Fit::Squash, 160, (width, height)).expect("region");
         let drawn = overlay(&explained(&photo, region, &map), (width, height), ColourMap::Jet, 1.0).expect("overlay");
         let (x, y) = centre_of_heat(&drawn);
         let expected = (5.5 / 8.0 * f64::from(width), 2.5 / 8.0 * f64::from(height));
@@ -166,7 +166,7 @@ fn heat_lands_on_its_place_when_a_photo_was_cropped() {
     let map = hot_cell(7, 1, 4);
     for (width, height) in [(300, 300), (400, 300), (300, 500)] {
         let photo = RgbImage::from_pixel(width, height, WHITE);
-        let region = Region::seen(Fit::Crop { fraction: 0.875 }, 224, (width, height));
+        let region = Region::seen(Fit::Crop { fraction: 0.875 }, 224, (width, height)).expect("region");
         // The inner square of 224 / 256 of the shorter side.
         let side = 300.0 * 0.875;
         let corner = ((f64::from(width) - side) / 2.0, (f64::from(height) - side) / 2.0);
@@ -182,7 +182,7 @@ fn heat_lands_on_its_place_when_a_photo_was_cropped() {
 #[test]
 fn what_the_network_did_not_see_is_grey_and_the_rest_is_not() {
     let photo = RgbImage::from_pixel(400, 200, Rgb([250, 20, 20]));
-    let region = Region::seen(Fit::Crop { fraction: 1.0 }, 100, (400, 200));
+    let region = Region::seen(Fit::Crop { fraction: 1.0 }, 100, (400, 200)).expect("region");
     assert_eq!(region, Region { x: 100.0, y: 0.0, width: 200.0, height: 200.0 });
     let map = hot_cell(4, 0, 0);
     let drawn = overlay(&explained(&photo, region, &map), (400, 200), ColourMap::Jet, 0.4).expect("overlay");
@@ -200,7 +200,7 @@ fn what_the_network_did_not_see_is_grey_and_the_rest_is_not() {
 #[test]
 fn a_crop_region_follows_the_rounding_of_the_evaluation() {
     // 61x43: shorter side to 36 = floor(32 / 0.875), longer to 51; the crop starts at round(9.5) = 10 and 2.
-    let region = Region::seen(Fit::Crop { fraction: 0.875 }, 32, (61, 43));
+    let region = Region::seen(Fit::Crop { fraction: 0.875 }, 32, (61, 43)).expect("region");
     let expected =
         Region { x: 10.0 * 61.0 / 51.0, y: 2.0 * 43.0 / 36.0, width: 32.0 * 61.0 / 51.0, height: 32.0 * 43.0 / 36.0 };
     for (actual, wanted) in [
@@ -216,7 +216,7 @@ fn a_crop_region_follows_the_rounding_of_the_evaluation() {
 #[test]
 fn a_fraction_that_f32_cannot_hold_still_crops_whole_pixels() {
     // 160 / 0.8 = 200, although 0.8f32 is a little more than 0.8.
-    let region = Region::seen(Fit::Crop { fraction: 0.8 }, 160, (200, 200));
+    let region = Region::seen(Fit::Crop { fraction: 0.8 }, 160, (200, 200)).expect("region");
     assert_eq!(region, Region { x: 20.0, y: 20.0, width: 160.0, height: 160.0 });
 }
 
@@ -334,7 +334,7 @@ fn cards_of_extreme_photos_are_drawn_and_an_empty_photo_is_refused() {
     for size in [(1, 1), (3000, 2), (2, 3000), (449, 447)] {
         let photo = RgbImage::from_pixel(size.0, size.1, WHITE);
         for fit in [Fit::Squash, Fit::Crop { fraction: 0.875 }] {
-            let e = explained(&photo, Region::seen(fit, 224, size), &map);
+            let e = explained(&photo, Region::seen(fit, 224, size).expect("region"), &map);
             let single = card(&e, &CardStyle::SINGLE).expect("card");
             assert!(single.width() <= 1100 && single.height() <= 700, "{size:?}: {:?}", single.dimensions());
             let fixed = card(&e, &CardStyle::ON_SHEET).expect("card").dimensions();

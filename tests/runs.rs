@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use ft::error::UsageError;
 use ft::recipe::{self, Recipe};
 use ft::runs::{
-    DataRow, Environment, Epoch, Prediction, RunInfo, RunResult, RunWriter, SkippedRow, Status, WeightsFile, file,
-    list, read_epochs, read_predictions, resolve, write_predictions,
+    Environment, Epoch, Prediction, RunInfo, RunResult, RunWriter, SkippedRow, Status, WeightsFile, file, list,
+    read_epochs, read_predictions, resolve, write_predictions,
 };
 
 fn recipe(name: &str) -> Recipe {
@@ -32,7 +32,7 @@ fn result(run: &RunWriter, val: f64) -> RunResult {
         run: run.id().to_owned(),
         recipe: "r".to_owned(),
         dataset: "tf_flowers".to_owned(),
-        classes: 5,
+        classes: ["daisy", "dandelion", "roses", "sunflowers", "tulips"].map(String::from).to_vec(),
         best_val_accuracy: Some(val),
         test_accuracy: Some(val - 0.1),
         seconds: 12.0,
@@ -186,20 +186,9 @@ fn a_damaged_prediction_table_is_refused_with_file_and_line() {
 }
 
 #[test]
-fn the_data_list_hashes_each_split_whatever_the_order() {
+fn skipped_photos_are_listed_with_their_reasons() {
     let runs = tempfile::tempdir().unwrap();
     let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
-    let row = |split: &str, path: &str| DataRow { split: split.into(), path: path.into(), class: "rose".into() };
-    let rows = [row("train", "a.jpg"), row("train", "b, c.jpg"), row("test", "d.jpg")];
-    let hashes = run.write_data(&rows).unwrap();
-    assert_eq!(hashes.keys().collect::<Vec<_>>(), ["test", "train"]);
-    let text = fs::read_to_string(run.path(file::DATA)).unwrap();
-    assert_eq!(text, "split,path,class\ntrain,a.jpg,rose\ntrain,\"b, c.jpg\",rose\ntest,d.jpg,rose\n");
-    let turned: Vec<DataRow> = rows.iter().rev().cloned().collect();
-    assert_eq!(run.write_data(&turned).unwrap(), hashes);
-    let fewer = run.write_data(&rows[1..]).unwrap();
-    assert_ne!(fewer["train"], hashes["train"]);
-    assert_eq!(fewer["test"], hashes["test"]);
     run.write_skipped(&[SkippedRow { path: "x.jpg".into(), reason: "truncated".into() }]).unwrap();
     assert_eq!(fs::read_to_string(run.path(file::SKIPPED)).unwrap(), "path,reason\nx.jpg,truncated\n");
 }

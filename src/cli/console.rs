@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::train::source::Watcher;
+
 /// Time between two plain lines of the same piece of work.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -69,5 +71,15 @@ impl Console {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
         }
+    }
+}
+
+impl Watcher for Console {
+    fn progress(&mut self, done: usize) {
+        Self::progress(self, done, "");
+    }
+
+    fn log(&mut self, line: &str) {
+        Self::log(self, line);
     }
 }

@@ -1,11 +1,21 @@
 //! `ft explain`: where a trained model looks.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::console::Console;
+use super::gallery::{Explainer, Gallery};
+use super::output::{print, print_json};
 
 use super::{MachineArgs, RunsArgs};
-use crate::runs::resolve;
+use crate::error::usage;
+use crate::explain::cam::Method;
+use crate::recipe::nearest;
+use crate::runs::{file, resolve};
+use crate::train::checkpoint::{self, ModelDescription};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,6 +31,9 @@ pub struct Args {
     /// Photos or folders of photos [default: test photos of the run, right and wrong ones]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     images: Vec<PathBuf>,
+    /// Where the run's photos lie now [default: where they lay in training]
+    #[arg(long, value_name = "DIR", conflicts_with = "images")]
+    data: Option<PathBuf>,
     /// How many test photos of each kind, right and wrong
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
@@ -49,9 +62,52 @@ fn fraction(text: &str) -> Result<f32, String> {
 /// Explains a run's model.
 ///
 /// # Errors
-/// A usage error if there is no such run; any other for what fails.
+/// A usage error if there is no such run, layer or class; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
-    let folder = resolve(&args.runs.runs, &args.model)?;
-    bail!("explaining {} is not built into this version", folder.display())
+    let device = args.machine.device.open()?;
+    let run = resolve(&args.runs.runs, &args.model)?;
+    let checkpoint = if run.is_file() { run.clone() } else { run.join(file::BEST) };
+    let (description, network) = checkpoint::load(&checkpoint, &device)?;
+    let layer = match &args.layer {
+        Some(layer) => layer.clone(),
+        None => network.graph().last_feature_map().context("this network has no convolution")?.to_owned(),
+    };
+    let class = args.class.as_ref().map(|name| class_index(&description, name)).transpose()?;
+    let explainer = Explainer { network, description, layer, class, method: Method::GradCam };
+    explainer.check_layer()?;
+    let folder = run.parent().filter(|_| run.is_file()).unwrap_or(&run).to_owned();
+    let out = args.out.clone().unwrap_or_else(|| folder.join("explain").join(explainer.folder_name()));
+    fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let title = folder.file_name().map_or_else(|| args.model.clone(), |n| n.to_string_lossy().into_owned());
+    let mut gallery = Gallery { explainer, out, title, alpha: args.alpha, console: Console::default() };
+    let photos = if args.images.is_empty() {
+        gallery.test_photos(&folder, args.data.as_deref(), args.count.into())?
+    } else {
+        gallery.given_photos(&args.images)?
+    };
+    let Gallery { explainer, out, .. } = gallery;
+    eprintln!("{} photos explained with {} at {}: {}", photos.len(), explainer.method, explainer.layer, out.display());
+    if args.json {
+        return print_json(&json!({
+            "run": title_of(&folder),
+            "method": explainer.method.name(),
+            "layer": explainer.layer,
+            "out": out,
+            "photos": photos,
+        }));
+    }
+    print(&format!("{}\n", out.display()))
+}
+
+fn title_of(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn class_index(description: &ModelDescription, name: &str) -> Result<u32> {
+    let names: Vec<&str> = description.classes.iter().map(String::as_str).collect();
+    names.iter().position(|class| *class == name).map(|i| i as u32).ok_or_else(|| {
+        let near = nearest(name, &names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+        usage(format!("the model knows no class {name:?}{near}\n  classes: {}", names.join(", ")))
+    })
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod baseline;
 mod console;
 mod explain;
+mod gallery;
 mod interrupt;
 mod output;
 mod recipe;

@@ -1,9 +1,13 @@
 //! `ft summary`: a model layer by layer.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use candle_core::Device;
+use serde_json::json;
 
+use super::output::{print, print_json};
 use crate::error::usage;
-use crate::recipe::head;
+use crate::models::{Architecture, Network, attach_head, summary};
+use crate::recipe::{BatchNormMode, head};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -13,6 +17,9 @@ pub struct Args {
     /// Everything before it is frozen: none, all, a stage, a block, a layer, or a Keras layer index
     #[arg(long, value_name = "LAYER", default_value = "none")]
     freeze_before: String,
+    /// What the batch norms after that do in training: train, stats or frozen
+    #[arg(long, value_name = "MODE", default_value = "train", value_parser = batch_norm_mode)]
+    batch_norm: BatchNormMode,
     /// The last layer to keep [default: the whole network]
     #[arg(long, value_name = "LAYER")]
     until: Option<String>,
@@ -33,10 +40,34 @@ pub struct Args {
 /// Prints the layer table.
 ///
 /// # Errors
-/// A usage error for an unknown model or layer, or a head that cannot be.
+/// A usage error for an unknown model or layer.
 pub fn run(args: &Args) -> Result<()> {
-    if !args.head.is_empty() {
-        head::parse(&head::from_arguments(&args.head)).map_err(|e| usage(format!("--head: {e}")))?;
+    let size = usize::from(args.size);
+    let mut graph = Architecture::find(&args.model)?.backbone((size, size))?;
+    if let Some(until) = &args.until {
+        graph.cut_after(until)?;
     }
-    bail!("the summary of {} is not built into this version", args.model)
+    if !args.head.is_empty() {
+        let layers = head::parse(&head::from_arguments(&args.head)).map_err(|e| usage(format!("--head: {e}")))?;
+        attach_head(&mut graph, &layers, args.classes.into())?;
+    }
+    let mut network = Network::new(graph, 0, &Device::Cpu)?;
+    network.freeze(&args.freeze_before, args.batch_norm)?;
+    if args.json {
+        let counts = summary::counts(&network);
+        return print_json(&json!({
+            "model": args.model,
+            "layers": summary::rows(&network),
+            "blocks": summary::blocks(&network),
+            "total_params": counts.total,
+            "trainable_params": counts.trainable,
+            "non_trainable_params": counts.non_trainable,
+        }));
+    }
+    print(&summary::table(&network))
+}
+
+fn batch_norm_mode(text: &str) -> Result<BatchNormMode, String> {
+    let found = BatchNormMode::WORDS.iter().find(|(word, _)| *word == text).map(|(_, mode)| *mode);
+    found.ok_or_else(|| "it must be train, stats or frozen".to_owned())
 }

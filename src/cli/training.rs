@@ -41,9 +41,11 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     let mut prepared = prepare(recipe, args, &device, &mut console)?;
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     console.log(&format!("run {}", run.folder().display()));
-    run.write_environment(&Environment::collect(output::device_name(&device), prepared.weights.clone()))?;
+    let mut environment = Environment::collect(output::device_name(&device), prepared.weights.clone());
+    environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+    run.write_environment(&environment)?;
     interrupt::install()?;
-    match execute(recipe, &mut prepared, &run, console, started) {
+    match execute(recipe, &mut prepared, &run, environment, console, started) {
         Ok(result) => {
             run.finish(&result)?;
             report(&result, recipe, args.json)
@@ -191,10 +193,15 @@ fn execute(
     recipe: &Recipe,
     prepared: &mut Prepared,
     run: &RunWriter,
+    mut environment: Environment,
     mut console: Console,
     started: Instant,
 ) -> Result<RunResult> {
     let manifest = check_photos(&mut prepared.dataset, run, &mut console)?;
+    for split in Split::ALL {
+        environment.data_sha256.insert(split.name().to_owned(), manifest.split_hash(split));
+    }
+    run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
     console.log(&summary::training_table(network, recipe.train.lr));
     let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
@@ -296,21 +303,11 @@ impl Sources {
                 description.image_size,
                 serde_json::to_string(contract)?
             );
-            let labels = samples.iter().map(|s| s.label).collect();
-            let shown = std::cell::RefCell::new(&mut *console);
-            shown.borrow_mut().begin(&format!("frozen half, {}", split.name()), samples.len());
-            let source = CachedSource::open_or_build(
-                &cache,
-                &key,
-                network,
-                &photos,
-                labels,
-                recipe.train.evaluation_batch_size,
-                &mut |done| shown.borrow_mut().progress(done, ""),
-                &mut |line| shown.borrow_mut().log(line),
-            )
-            .context("the cache of the frozen half's outputs (--set train.cache_features=false works without)")?;
-            shown.borrow_mut().end();
+            console.begin(&format!("frozen half, {}", split.name()), samples.len());
+            let batch_size = recipe.train.evaluation_batch_size;
+            let source = CachedSource::open_or_build(&cache, &key, network, &photos, batch_size, console)
+                .context("the cache of the frozen half's outputs (--set train.cache_features=false works without)")?;
+            console.end();
             console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
             Ok(Some(Box::new(source)))
         };

@@ -64,6 +64,21 @@ pub struct Region {
     pub height: f64,
 }
 
+impl Region {
+    /// The whole photo of the given (width, height).
+    pub fn whole(photo: (u32, u32)) -> Self {
+        Self { x: 0.0, y: 0.0, width: f64::from(photo.0), height: f64::from(photo.1) }
+    }
+
+    /// What a network with inputs of `size` x `size` sees of a photo of the given (width, height).
+    ///
+    /// # Errors
+    /// As [`fit`].
+    pub fn seen(fit: Fit, size: usize, photo: (u32, u32)) -> Result<Self> {
+        Ok(Plan::new(photo, size, fit)?.region(photo))
+    }
+}
+
 /// Resizes (and crops) a photo to `size` x `size` as the contract says; values stay 0..=255.
 ///
 /// The first of the two stages of [`preprocess`]; augmentation belongs between them.
@@ -71,7 +86,7 @@ pub struct Region {
 /// # Errors
 /// If `size` is 0 or above [`MAX_SIZE`], or the crop fraction is not in (0, 1].
 pub fn fit(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<Pixels> {
-    let plan = Plan::new(image, size, contract.fit)?;
+    let plan = Plan::new(image.dimensions(), size, contract.fit)?;
     let (width, height) = plan.resized;
     if contract.antialias || contract.interpolation == Interpolation::Nearest {
         let resized = resize_u8(image, width, height, contract.interpolation);
@@ -132,10 +147,10 @@ pub fn preprocess(image: &RgbImage, size: usize, contract: &Preprocessing, out: 
 /// # Errors
 /// As [`fit`].
 pub fn network_view(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<(RgbImage, Region)> {
-    let plan = Plan::new(image, size, contract.fit)?;
+    let plan = Plan::new(image.dimensions(), size, contract.fit)?;
     let pixels = fit(image, size, contract)?.into_u8();
     let view = RgbImage::from_raw(plan.size, plan.size, pixels).context("size of the fitted photo")?;
-    Ok((view, plan.region(image)))
+    Ok((view, plan.region(image.dimensions())))
 }
 
 impl Normalization {
@@ -159,12 +174,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(image: &RgbImage, size: usize, fit: Fit) -> Result<Self> {
+    fn new((width, height): (u32, u32), size: usize, fit: Fit) -> Result<Self> {
         if !(1..=MAX_SIZE).contains(&size) {
             bail!("an image size of {size} is not possible (1 to {MAX_SIZE})");
         }
         let size = size as u32;
-        let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
             bail!("the photo has no pixels");
         }
@@ -194,9 +208,9 @@ impl Plan {
     }
 
     /// The part of the photo that the square shows.
-    fn region(&self, image: &RgbImage) -> Region {
+    fn region(&self, (width, height): (u32, u32)) -> Region {
         let scale = |length: u32, resized: u32| f64::from(length) / f64::from(resized);
-        let (x, y) = (scale(image.width(), self.resized.0), scale(image.height(), self.resized.1));
+        let (x, y) = (scale(width, self.resized.0), scale(height, self.resized.1));
         Region {
             x: f64::from(self.offset.0) * x,
             y: f64::from(self.offset.1) * y,

@@ -1,11 +1,11 @@
 //! Drawing on RGB pictures: clipped to the picture, antialiased where edges are not straight.
 
-use anyhow::{Context, Result, ensure};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{PixelType, Resizer};
+use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
 
 use super::colour::blend;
+use crate::data::preprocess::Interpolation;
+use crate::data::resize::resize_u8;
 
 /// The colours of cards and sheets.
 pub mod palette {
@@ -130,8 +130,5 @@ pub fn paste(picture: &mut RgbImage, part: &RgbImage, x: u32, y: u32) {
 /// If the photo or the target is empty.
 pub fn resize(photo: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
     ensure!(photo.width() > 0 && photo.height() > 0 && width > 0 && height > 0, "an empty photo cannot be drawn");
-    let source = ImageRef::new(photo.width(), photo.height(), photo.as_raw(), PixelType::U8x3)?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    Resizer::new().resize(&source, &mut target, None).context("the photo cannot be resized")?;
-    RgbImage::from_raw(width, height, target.into_vec()).context("the resized photo has the wrong number of pixels")
+    Ok(resize_u8(photo, width, height, Interpolation::Lanczos))
 }

@@ -7,51 +7,18 @@ use super::cam::HeatMap;
 use super::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
 use super::colour::{ColourMap, DEFAULT_ALPHA, blend};
 use super::text::TextStyle;
-use crate::data::preprocess::Fit;
+use crate::data::preprocess::Region;
 
-/// The part of the photo that the network saw, in pixels of the photo.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Region {
-    pub x: f64,
-    pub y: f64,
-    pub width: f64,
-    pub height: f64,
-}
-
-impl Region {
-    /// The whole photo of the given (width, height).
-    pub fn whole(photo: (u32, u32)) -> Self {
-        Self { x: 0.0, y: 0.0, width: f64::from(photo.0), height: f64::from(photo.1) }
-    }
-
-    /// What a network with inputs of `size` × `size` sees of a photo of the given (width, height).
-    pub fn seen(fit: Fit, size: u32, photo: (u32, u32)) -> Self {
-        let Fit::Crop { fraction } = fit else { return Self::whole(photo) };
-        // As the evaluation crops: the shorter side becomes floor(size / fraction), the longer one in proportion.
-        let short = f64::from(photo.0.min(photo.1));
-        // In f32, where 160 / 0.8 is 200; f64 would see that 0.8f32 is a little more than 0.8 and give 199.
-        let resized_short = f64::from((size as f32 / fraction).floor().max(1.0));
-        let resized = |side: u32| (resized_short * f64::from(side) / short).floor();
-        let axis = |side: u32| {
-            let scale = f64::from(side) / resized(side);
-            let offset = ((resized(side) - f64::from(size)) / 2.0).round_ties_even();
-            (offset * scale, f64::from(size) * scale)
-        };
-        let ((x, width), (y, height)) = (axis(photo.0), axis(photo.1));
-        Self { x, y, width, height }
-    }
-
-    /// The region on a picture of the photo of the given (width, height), in whole pixels, at least one.
-    fn on_picture(&self, photo: (u32, u32), picture: (u32, u32)) -> PixelRect {
-        let axis = |start: f64, length: f64, photo: u32, picture: u32| {
-            let place = |v: f64| (v / f64::from(photo) * f64::from(picture)).round().clamp(0.0, f64::from(picture));
-            let first = (place(start) as u32).min(picture.saturating_sub(1));
-            (first, (place(start + length) as u32).saturating_sub(first).max(1))
-        };
-        let (x, width) = axis(self.x, self.width, photo.0, picture.0);
-        let (y, height) = axis(self.y, self.height, photo.1, picture.1);
-        PixelRect { x, y, width, height }
-    }
+/// A region on a picture of the photo of the given (width, height), in whole pixels, at least one.
+fn on_picture(region: &Region, photo: (u32, u32), picture: (u32, u32)) -> PixelRect {
+    let axis = |start: f64, length: f64, photo: u32, picture: u32| {
+        let place = |v: f64| (v / f64::from(photo) * f64::from(picture)).round().clamp(0.0, f64::from(picture));
+        let first = (place(start) as u32).min(picture.saturating_sub(1));
+        (first, (place(start + length) as u32).saturating_sub(first).max(1))
+    };
+    let (x, width) = axis(region.x, region.width, photo.0, picture.0);
+    let (y, height) = axis(region.y, region.height, photo.1, picture.1);
+    PixelRect { x, y, width, height }
 }
 
 /// A photo with its map and all that its caption says.
@@ -112,7 +79,7 @@ pub fn overlay(
     alpha: f32,
 ) -> Result<RgbImage> {
     let mut picture = resize(explained.photo, width, height)?;
-    let seen = explained.region.on_picture(explained.photo.dimensions(), (width, height));
+    let seen = on_picture(&explained.region, explained.photo.dimensions(), (width, height));
     let map = explained.map.finalize(seen.width as usize, seen.height as usize);
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
         *pixel = if seen.contains(x, y) {

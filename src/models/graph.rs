@@ -137,6 +137,18 @@ impl Graph {
         Ok(index)
     }
 
+    /// Name of the layer with the deepest feature map of a resolution that a convolution works at: what class activation
+    /// maps look at by default. It includes the batch norm, addition and activation after the last convolution, but no
+    /// pooling (`block5_conv3` of VGG16, `conv5_block3_out` of ResNet50, `post_relu` of ResNet50V2).
+    pub fn last_feature_map(&self) -> Option<&str> {
+        let conv = self.layers.iter().rposition(|l| matches!(l.op, Op::Conv { .. }))?;
+        let reduces = |l: &Layer| !matches!(l.op, Op::BatchNorm(_) | Op::Relu | Op::LeakyRelu(_) | Op::Add);
+        let after = self.layers.iter().skip(conv + 1).take_while(|l| !l.head && !reduces(l)).count();
+        let last = conv + after;
+        let named = if self.layers[last].inline { last - 1 } else { last };
+        Some(&self.layers[named].name)
+    }
+
     /// Index in the reference's own list of layers (Keras' `model.layers`); an inline activation has its layer's.
     pub fn reference_index(&self, index: usize) -> usize {
         self.layers.iter().take(index + 1).filter(|l| !l.inline).count() - 1

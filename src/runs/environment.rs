@@ -22,7 +22,10 @@ pub struct Environment {
     /// Commit of the git repository in which the command was given, if it was in one.
     pub git_commit: Option<String>,
     pub weights: Option<WeightsFile>,
-    /// Hash of each part of the photos, as [`super::RunWriter::write_data`] gives it: equal for two runs on the same photos.
+    /// Absolute path of the folder that the photos were read from.
+    #[serde(default)]
+    pub data_root: Option<String>,
+    /// Hash of each part of the photos, a SHA-256 over ids, labels and file hashes: equal for two runs on the same photos.
     #[serde(default)]
     pub data_sha256: BTreeMap<String, String>,
     /// UTC, RFC 3339.
@@ -51,6 +54,7 @@ impl Environment {
             device: device.to_owned(),
             git_commit: git_commit(),
             weights,
+            data_root: None,
             data_sha256: BTreeMap::new(),
             started: jiff::Timestamp::now().to_string(),
         }

@@ -1,6 +1,5 @@
 //! Writing a run.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
@@ -12,18 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Environment;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
-use crate::files::{sha256, write_atomically};
+use crate::files::write_atomically;
 use crate::recipe::Recipe;
-
-/// A photo's line of `data.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DataRow {
-    /// `train`, `val` or `test`.
-    pub split: String,
-    pub path: String,
-    /// Name of its class.
-    pub class: String,
-}
 
 /// A line of `skipped.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,20 +115,6 @@ impl RunWriter {
     /// Writes `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
         self.write_json(file::ENVIRONMENT, environment)
-    }
-
-    /// Writes `data.csv`. Returns a SHA-256 over each split's paths and classes, which two runs on the same photos share.
-    pub fn write_data(&self, rows: &[DataRow]) -> Result<BTreeMap<String, String>> {
-        write_csv(&self.path(file::DATA), &["split", "path", "class"], rows)?;
-        let mut splits: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for row in rows {
-            splits.entry(row.split.clone()).or_default().push(format!("{}\0{}\n", row.path, row.class));
-        }
-        let hash = |(split, mut lines): (String, Vec<String>)| {
-            lines.sort();
-            (split, sha256(lines.concat().as_bytes()))
-        };
-        Ok(splits.into_iter().map(hash).collect())
     }
 
     /// Writes `skipped.csv`, also if nothing was skipped.

@@ -82,6 +82,14 @@ impl Source for PhotoSource {
     }
 }
 
+/// Follows the filling of a cache.
+pub trait Watcher {
+    /// So many photos are through.
+    fn progress(&mut self, done: usize);
+    /// Something the user should know.
+    fn log(&mut self, line: &str);
+}
+
 /// Outputs of the frozen first half, computed once for each photo and read from a memory-mapped file.
 pub struct CachedSource {
     features: FeatureReader,
@@ -94,17 +102,14 @@ pub struct CachedSource {
 
 impl CachedSource {
     /// Opens the cached features of `photos`, or runs the network's first half on them. `key` names everything that the
-    /// photos depend on (files and preprocessing); the network's own part is added here. `progress` is told how many
-    /// photos are through, and `note` why a cache is built again.
+    /// photos depend on (files and preprocessing); the network's own part is added here.
     pub fn open_or_build(
         cache: &FeatureCache,
         key: &str,
         network: &Network,
         photos: &PhotoSource,
-        labels: Vec<u32>,
         batch_size: usize,
-        progress: &mut dyn FnMut(usize),
-        note: &mut dyn FnMut(&str),
+        watcher: &mut dyn Watcher,
     ) -> Result<Self> {
         let cut = network.first_half_end();
         let crossing = network.crossing(cut);
@@ -116,11 +121,12 @@ impl CachedSource {
             Opened::Ready(features) => features,
             Opened::Build(writer) => {
                 if let Some(reason) = writer.reason() {
-                    note(reason);
+                    watcher.log(reason);
                 }
-                build(writer, network, cut, photos, batch_size, progress)?
+                build(writer, network, cut, photos, batch_size, watcher)?
             }
         };
+        let labels = photos.loader.samples().iter().map(|sample| sample.label).collect();
         Ok(Self { features, labels, cut, shapes, device: network.device().clone() })
     }
 
@@ -154,7 +160,7 @@ fn build(
     cut: usize,
     photos: &PhotoSource,
     batch_size: usize,
-    progress: &mut dyn FnMut(usize),
+    watcher: &mut dyn Watcher,
 ) -> Result<FeatureReader> {
     let order: Vec<usize> = (0..photos.len()).collect();
     let mut done = 0;
@@ -169,7 +175,7 @@ fn build(
             writer.append(done + i, &record)?;
         }
         done += batch.labels.len();
-        progress(done);
+        watcher.progress(done);
     }
     writer.finish()
 }
