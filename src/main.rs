@@ -8,6 +8,11 @@ use clap::Parser;
 use ft::cli::{Cli, StdoutClosed};
 use ft::error::UsageError;
 
+/// Training allocates and frees the same large buffers in each step; the system's allocator would give their pages back
+/// and fault them in again every time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 

@@ -3,8 +3,11 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::interrupt;
+use crate::error::Interrupted;
 use crate::train::source::Watcher;
 
 /// Time between two plain lines of the same piece of work.
@@ -75,8 +78,10 @@ impl Console {
 }
 
 impl Watcher for Console {
-    fn progress(&mut self, done: usize) {
+    fn progress(&mut self, done: usize) -> Result<()> {
         Self::progress(self, done, "");
+        ensure!(!interrupt::requested(), Interrupted);
+        Ok(())
     }
 
     fn log(&mut self, line: &str) {

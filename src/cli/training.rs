@@ -16,6 +16,7 @@ use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::{Fractions, Split};
 use crate::data::{catalogue, dataset};
 use crate::download::{self, Hash, OnStderr, Request};
+use crate::error::Interrupted;
 use crate::models::{Network, summary};
 use crate::recipe::Recipe;
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, WeightsFile, file};
@@ -50,6 +51,8 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
             run.finish(&result)?;
             report(&result, recipe, args.json)
         }
+        // Without its error or result file the run counts as interrupted, which it is.
+        Err(error) if error.is::<Interrupted>() => Err(error),
         Err(error) => {
             // The error itself matters more than the note about it.
             let _ = run.fail(&error);
@@ -305,8 +308,8 @@ impl Sources {
             );
             console.begin(&format!("frozen half, {}", split.name()), samples.len());
             let batch_size = recipe.train.evaluation_batch_size;
-            let source = CachedSource::open_or_build(&cache, &key, network, &photos, batch_size, console)
-                .context("the cache of the frozen half's outputs (--set train.cache_features=false works without)")?;
+            let source =
+                CachedSource::open_or_build(&cache, &key, network, &photos, batch_size, console).map_err(cache_hint)?;
             console.end();
             console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
             Ok(Some(Box::new(source)))
@@ -314,6 +317,13 @@ impl Sources {
         let train = open(Split::Train, &dataset.train)?.context("there are no training photos")?;
         Ok(Self { train, val: open(Split::Val, &dataset.val)? })
     }
+}
+
+fn cache_hint(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Interrupted>() {
+        return error;
+    }
+    error.context("the outputs of the frozen half could not be cached (--set train.cache_features=false works without)")
 }
 
 impl Schedule {

@@ -85,7 +85,10 @@ impl Source for PhotoSource {
 /// Follows the filling of a cache.
 pub trait Watcher {
     /// So many photos are through.
-    fn progress(&mut self, done: usize);
+    ///
+    /// # Errors
+    /// To stop.
+    fn progress(&mut self, done: usize) -> Result<()>;
     /// Something the user should know.
     fn log(&mut self, line: &str);
 }
@@ -175,7 +178,7 @@ fn build(
             writer.append(done + i, &record)?;
         }
         done += batch.labels.len();
-        watcher.progress(done);
+        watcher.progress(done)?;
     }
     writer.finish()
 }
