@@ -1,4 +1,4 @@
-//! Errors that the command line tells apart.
+//! Errors that the command line tells apart, and the words that help after a misspelled name.
 
 use std::fmt;
 
@@ -32,3 +32,32 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// `; did you mean ...?` if a known name is near, else nothing.
+pub fn suggestion(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => String::new(),
+    }
+}
+
+/// The known name that `name` was probably meant to be.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Nobody misspells a name at such length, and the comparison takes quadratic time.
+    if name.len() > 64 {
+        return None;
+    }
+    let lower = name.to_lowercase();
+    let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_lowercase());
+    let closest = known.iter().copied().min_by_key(|k| distance(k))?;
+    // A third of the letters may be wrong; a name that merely starts or ends alike counts too (`rate`, `learn_rate`).
+    let near = distance(closest) <= (lower.chars().count().max(closest.chars().count()) / 3).max(1);
+    if near {
+        return Some(closest);
+    }
+    let alike = |k: &str| {
+        let k = k.to_lowercase();
+        k.len() >= 3 && lower.len() >= 3 && (k.contains(&lower) || lower.contains(&k))
+    };
+    known.iter().copied().find(|k| alike(k))
+}

@@ -5,9 +5,9 @@ mod common;
 mod networks;
 
 use candle_core::{Device, Tensor};
-use common::{assert_values_close, formula_input, golden_json, golden_tensors, values};
+use common::{assert_values_close, formula_input_seeded, golden_json, golden_tensors, values};
 use ft::models::{Architecture, Graph, Naming, Network, ParamKind, summary};
-use networks::formula_network;
+use networks::formula_network_seeded;
 use serde_json::Value;
 
 fn dims(value: &Value) -> Vec<usize> {
@@ -62,7 +62,7 @@ fn layer_of(block: &str, naming: Naming, graph: &Graph) -> String {
 fn check_model(fixture: &str, architecture: &str) {
     let json = golden_json(&format!("models/{fixture}.json"));
     let tensors = golden_tensors(&format!("models/{fixture}.safetensors"));
-    let gain = json["gain"].as_f64().unwrap();
+    let (gain, seed) = (json["gain"].as_f64().unwrap(), json["seed"].as_u64().unwrap());
     let architecture = Architecture::find(architecture).unwrap();
     for run in json["runs"].as_array().unwrap() {
         let input = dims(&run["input"]);
@@ -73,8 +73,8 @@ fn check_model(fixture: &str, architecture: &str) {
             if has_logits { architecture.with_top((h, w), 1000) } else { architecture.backbone((h, w)) }.unwrap();
         let naming = graph.naming;
         check_weights(fixture, &json, &graph, has_logits);
-        let network = formula_network(graph, gain);
-        let x = formula_input("input", &input);
+        let network = formula_network_seeded(graph, gain, seed);
+        let x = formula_input_seeded("input", &input, seed);
         let x = if torch { x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap() } else { x };
 
         let key = run["key"].as_str().unwrap();

@@ -7,16 +7,22 @@ mod networks;
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use common::{Tensors, assert_values_close, formula_input, golden_json, golden_tensors, values};
+use common::{Tensors, assert_values_close, formula_input_seeded, golden_json, golden_tensors, values};
 use ft::models::{Architecture, Naming, Network, ParamKind, attach_head, summary};
 use ft::ops::{CrossEntropy, LossConvention, Reduction, softmax_cross_entropy};
 use ft::recipe::{BatchNormMode, Convention, head};
 use ft::train::optimizer::{Optimizer, OptimizerConfig, Rule};
-use networks::formula_network;
+use networks::formula_network_seeded;
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Gain and seed of the weights, shape of the input.
+fn setting(json: &Value) -> (f64, u64, Vec<usize>) {
+    let shape = json["input"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+    (json["gain"].as_f64().unwrap(), json["seed"].as_u64().unwrap(), shape)
 }
 
 fn labels(tensors: &Tensors) -> Vec<u32> {
@@ -76,8 +82,9 @@ impl Case<'_> {
 fn resnet50_trained_from_layer3_follows_pytorch() {
     let json = golden_json("train_step/torchvision_resnet50.json");
     let tensors = golden_tensors("train_step/torchvision_resnet50.safetensors");
-    let graph = Architecture::find("resnet50-torch").unwrap().with_top((64, 64), 5).unwrap();
-    let mut network = formula_network(graph, 0.7);
+    let (gain, seed, shape) = setting(&json);
+    let graph = Architecture::find("resnet50-torch").unwrap().with_top((shape[2], shape[3]), 5).unwrap();
+    let mut network = formula_network_seeded(graph, gain, seed);
     network.freeze("layer3", BatchNormMode::Train).unwrap();
     assert_eq!(summary::counts(&network).trainable as u64, json["trainable_parameters"].as_u64().unwrap());
     let frozen = network.frozen_hash().unwrap();
@@ -85,10 +92,10 @@ fn resnet50_trained_from_layer3_follows_pytorch() {
     let config = OptimizerConfig { rule, convention: Convention::Torch, weight_decay: 0.0, decoupled: false };
     let mut case = Case {
         network,
-        input: formula_input("input", &[4, 3, 64, 64]).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap(),
+        input: formula_input_seeded("input", &shape, seed).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap(),
         labels: labels(&tensors),
         optimizer: Optimizer::new(config),
-        lr: 5e-6,
+        lr: json["optimizer"]["lr"].as_f64().unwrap(),
         tensors: &tensors,
     };
     let expected_losses = numbers(&json["losses"]);
@@ -148,16 +155,17 @@ fn check_gradient(
 }
 
 fn keras_case(tensors: &Tensors, lr: f64) -> Case<'_> {
-    let mut graph = Architecture::find("resnet50v2").unwrap().backbone((64, 64)).unwrap();
+    let (gain, seed, shape) = setting(&golden_json("train_step/keras_resnet50v2.json"));
+    let mut graph = Architecture::find("resnet50v2").unwrap().backbone((shape[1], shape[2])).unwrap();
     let layers = ["gap", "dense(32, relu)", "batch_norm", "dense(32, relu)", "dense(classes)"].map(String::from);
     attach_head(&mut graph, &head::parse(&layers).unwrap(), 5).unwrap();
-    let mut network = formula_network(graph, 0.7);
+    let mut network = formula_network_seeded(graph, gain, seed);
     network.freeze("86", BatchNormMode::Train).unwrap();
     let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
     let config = OptimizerConfig { rule, convention: Convention::Keras, weight_decay: 0.0, decoupled: true };
     Case {
         network,
-        input: formula_input("input", &[4, 64, 64, 3]),
+        input: formula_input_seeded("input", &shape, seed),
         labels: labels(tensors),
         optimizer: Optimizer::new(config),
         lr,

@@ -11,9 +11,8 @@ use super::gallery::{Explainer, Gallery};
 use super::output::{print, print_json};
 
 use super::{MachineArgs, RunsArgs};
-use crate::error::usage;
+use crate::error::{suggestion, usage};
 use crate::explain::cam::Method;
-use crate::recipe::nearest;
 use crate::runs::{file, resolve};
 use crate::train::checkpoint::{self, ModelDescription};
 
@@ -107,7 +106,7 @@ fn title_of(folder: &Path) -> String {
 fn class_index(description: &ModelDescription, name: &str) -> Result<u32> {
     let names: Vec<&str> = description.classes.iter().map(String::as_str).collect();
     names.iter().position(|class| *class == name).map(|i| i as u32).ok_or_else(|| {
-        let near = nearest(name, &names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
-        usage(format!("the model knows no class {name:?}{near}\n  classes: {}", names.join(", ")))
+        let hint = suggestion(name, &names);
+        usage(format!("the model knows no class {name:?}{hint}\n  classes: {}", names.join(", ")))
     })
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 
-use crate::error::usage;
+use crate::error::{suggestion, usage};
 use crate::files::sha256_file;
 
 /// Unpacked data sets larger than this are refused: a small archive may claim any size.
@@ -103,10 +103,8 @@ pub fn resolve_among(
 
 fn unknown(entries: &[Entry], source: &str) -> String {
     let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
-    let near = names.iter().map(|name| (strsim::jaro_winkler(&source.to_lowercase(), name), name));
-    let best = near.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = best.map(|(_, name)| format!(" Did you mean {name:?}?")).unwrap_or_default();
-    format!("{source:?} is neither a folder nor a known data set.{hint} Known data sets: {}", names.join(", "))
+    let hint = suggestion(source, &names);
+    format!("{source:?} is neither a folder nor a known data set{hint}\n  data sets: {}", names.join(", "))
 }
 
 fn fetch_archive(

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::graph::Graph;
 use super::{cnn, resnet, resnet_v2, vgg};
-use crate::error::usage;
+use crate::error::{suggestion, usage};
 
 const BLOCKS_50: [usize; 4] = [3, 4, 6, 3];
 const BLOCKS_101: [usize; 4] = [3, 4, 23, 3];
@@ -75,15 +75,8 @@ impl Architecture {
     /// The backbone `name`, or a usage error that names what is near and what there is.
     pub fn find(name: &str) -> Result<&'static Self> {
         ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
-            let near = ARCHITECTURES
-                .iter()
-                .map(|a| (strsim::jaro_winkler(a.name, name), a.name))
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .filter(|(likeness, _)| *likeness > 0.75)
-                .map(|(_, near)| format!(" Did you mean {near:?}?"))
-                .unwrap_or_default();
             let all: Vec<_> = ARCHITECTURES.iter().map(|a| a.name).collect();
-            usage(format!("no model {name:?}.{near} Models: {}", all.join(", ")))
+            usage(format!("there is no model {name:?}{}\n  models: {}", suggestion(name, &all), all.join(", ")))
         })
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::layer::{BatchNorm, Layer, Op, Shape};
 use super::spec::{Naming, ParamKind, ParamSpec};
-use crate::error::usage;
+use crate::error::{suggestion, usage};
 use crate::ops::{Conv2d, Padding, Pool};
 
 /// Layers and the specification of their parameters, without values.
@@ -69,13 +69,14 @@ impl Graph {
 
     /// `; did you mean …` for a layer or group name, and where to see them all.
     pub fn suggest(&self, name: &str) -> String {
-        let names = self.layers.iter().map(|l| &l.name).chain(self.layers.iter().flat_map(|l| &l.groups));
-        let near = names
-            .map(|n| (strsim::jaro_winkler(n, name), n))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(likeness, _)| *likeness > 0.8)
-            .map(|(_, n)| format!("; did you mean {n:?}?"))
-            .unwrap_or_default();
+        let names: Vec<&str> = self
+            .layers
+            .iter()
+            .flat_map(|l| &l.groups)
+            .chain(self.layers.iter().map(|l| &l.name))
+            .map(String::as_str)
+            .collect();
+        let near = suggestion(name, &names);
         format!("{near} (`ft summary MODEL` lists the layers)")
     }
 

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::problems::suggestion;
 use super::tree::split_list;
+use crate::error::suggestion;
 
 /// Slope of `leaky_relu` for negative inputs, as the VGG + GAP network on STL-10 has it.
 pub const LEAKY_RELU_SLOPE: f64 = 0.2;

@@ -15,9 +15,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::error::usage;
+use crate::error::{suggestion, usage};
 use problems::Problems;
-pub use problems::nearest;
 pub use schema::{
     Backbone, BatchNormMode, ClassWeights, Convention, Data, Expected, Head, LossKind, OptimizerKind, Recipe, Split,
     Train, Weights,
@@ -98,7 +97,7 @@ fn expand_short_weights(root: &mut Node, path: &[String]) {
 
 fn unknown_name(name: &str) -> anyhow::Error {
     let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-    let hint = problems::suggestion(name, &names);
+    let hint = suggestion(name, &names);
     usage(format!(
         "there is no recipe {name:?}{hint}\n  built-in recipes: {}\n  or give the path of a TOML file",
         names.join(", ")

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::head;
-use super::problems::{Problems, nearest, suggestion};
+use super::problems::Problems;
 use super::schema::{Backbone, ClassWeights, Data, Expected, Head, Recipe, Split, Train, Weights};
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
+use crate::error::{nearest, suggestion};
 
 /// A type that a recipe value can be read as; the error says what was expected and found.
 pub trait FromNode: Sized {

@@ -105,7 +105,12 @@ pub fn raw(name: &str, i: u64, seed: u64) -> u64 {
 
 /// A formula tensor's values in row-major order of the reference framework's layout. `kind` as in the README.
 pub fn formula(name: &str, count: usize, kind: &str, fan_in: usize, gain: f64) -> Vec<f32> {
-    let base = fnv1a64(name);
+    formula_seeded(name, count, kind, fan_in, gain, 0)
+}
+
+/// [`formula`] with another seed than the fixtures' usual 0.
+pub fn formula_seeded(name: &str, count: usize, kind: &str, fan_in: usize, gain: f64, seed: u64) -> Vec<f32> {
+    let base = fnv1a64(name).wrapping_add(seed.wrapping_mul(GOLDEN_RATIO));
     let amplitude = (6.0 / fan_in as f64).sqrt() * gain;
     (0..count as u64)
         .map(|i| {
@@ -126,12 +131,17 @@ pub fn formula(name: &str, count: usize, kind: &str, fan_in: usize, gain: f64) -
 }
 
 /// Formula labels: whole numbers below `classes`.
-pub fn formula_labels(name: &str, count: usize, classes: u64) -> Vec<u32> {
-    (0..count as u64).map(|i| (raw(name, i, 0) % classes) as u32).collect()
+pub fn formula_labels(name: &str, count: usize, classes: u64, seed: u64) -> Vec<u32> {
+    (0..count as u64).map(|i| (raw(name, i, seed) % classes) as u32).collect()
 }
 
 /// A formula tensor of kind `input` with the given shape.
 pub fn formula_input(name: &str, shape: &[usize]) -> Tensor {
+    formula_input_seeded(name, shape, 0)
+}
+
+/// [`formula_input`] with another seed than the fixtures' usual 0.
+pub fn formula_input_seeded(name: &str, shape: &[usize], seed: u64) -> Tensor {
     let count = shape.iter().product();
-    Tensor::from_vec(formula(name, count, "input", 1, 1.0), shape, &Device::Cpu).expect("input tensor")
+    Tensor::from_vec(formula_seeded(name, count, "input", 1, 1.0, seed), shape, &Device::Cpu).expect("input tensor")
 }
