@@ -263,6 +263,24 @@ fn a_broken_image_is_skipped_and_listed() {
 }
 
 #[test]
+fn a_broken_image_does_not_cost_a_small_class_its_split() {
+    for broken in 0..6 {
+        let root = folder();
+        fill(root.path(), &["a", "b"], 6);
+        put(&root.path().join(format!("a/{broken:03}.png")), b"broken");
+        put(&root.path().join("b/000.png"), b"broken");
+        put(&root.path().join("b/001.png"), b"broken");
+        let mut dataset = loaded(root.path());
+        check(&mut dataset, &|_, _| {}).expect("check");
+        for split in Split::ALL {
+            for label in 0..2 {
+                assert!(dataset.split(split).iter().any(|s| s.label == label), "class {label} in {split}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_class_without_a_readable_image_is_refused() {
     let root = folder();
     fill(root.path(), &["a", "b"], 10);
@@ -303,16 +321,16 @@ proptest! {
     #[test]
     fn a_random_split_depends_on_seed_and_id_only(seed: u64, names in prop::collection::btree_set("[a-z]{1,8}", 2..60), cut in 1usize..40) {
         let all: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 0)).collect();
-        let taken = take_share(&all, 0.3, seed);
+        let taken = take_share(&all, 0.3, 1, seed);
         let mut reversed: Vec<_> = all.clone();
         reversed.reverse();
-        let mut taken_reversed = take_share(&reversed, 0.3, seed);
+        let mut taken_reversed = take_share(&reversed, 0.3, 1, seed);
         taken_reversed.reverse();
         prop_assert_eq!(&taken, &taken_reversed);
         prop_assert!(taken.contains(&true) && taken.contains(&false));
         // Whoever is not moved to fill an empty side is where its place says, however many others there are.
         let fewer = &all[..cut.min(all.len())];
-        for ((id, _), taken) in fewer.iter().zip(take_share(fewer, 0.3, seed)) {
+        for ((id, _), taken) in fewer.iter().zip(take_share(fewer, 0.3, 1, seed)) {
             let lowest = fewer.iter().all(|(other, _)| place(seed, other) >= place(seed, id));
             let highest = fewer.iter().all(|(other, _)| place(seed, other) <= place(seed, id));
             prop_assert!(taken == (place(seed, id) < 0.3) || lowest || highest);

@@ -217,7 +217,7 @@ fn broken_files_are_errors_that_say_what_is_wrong() {
     for (name, reason) in [
         ("pillow_truncated_jpeg.jpg", "truncated"),
         ("pillow_broken_data_stream.png", "CRC"),
-        ("imagers_Bad_shortfile.bmp", "broken Bmp"),
+        ("imagers_Bad_shortfile.bmp", "broken BMP"),
         // Its name promises broken EXIF only, but most of its restart intervals hold impossible coefficients.
         ("pillow_hopper_bad_exif.jpg", "corrupt"),
         ("LICENSE.pillow.txt", "not an image"),

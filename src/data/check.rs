@@ -89,7 +89,7 @@ impl Manifest {
 pub fn check(dataset: &mut Dataset, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Manifest> {
     let total = dataset.len();
     let done = AtomicUsize::new(0);
-    let mut entries = Vec::with_capacity(total);
+    let mut files: BTreeMap<String, (String, u64)> = BTreeMap::new();
     for split in Split::ALL {
         let samples = std::mem::take(dataset.split_mut(split));
         let checked: Vec<Result<(String, u64)>> = samples
@@ -101,25 +101,36 @@ pub fn check(dataset: &mut Dataset, progress: &(dyn Fn(usize, usize) + Sync)) ->
                 result
             })
             .collect();
-        let mut usable = Vec::with_capacity(samples.len());
         for (sample, checked) in samples.into_iter().zip(checked) {
             match checked {
-                Ok((sha256, bytes)) => {
-                    let label = dataset.classes.get(sample.label as usize).cloned().unwrap_or_default();
-                    entries.push(ManifestEntry { split, id: sample.id.clone(), label, sha256, bytes });
-                    usable.push(sample);
+                Ok(file) => {
+                    files.insert(sample.id.clone(), file);
+                    dataset.split_mut(split).push(sample);
                 }
                 Err(e) => {
                     dataset.skipped.push(Skipped { id: sample.id, split: Some(split), reason: format!("{e:#}") });
                 }
             }
         }
-        *dataset.split_mut(split) = usable;
     }
     dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
+    // Random splits are drawn among readable photos, so that a small class does not lose a split to a broken file.
+    dataset.draw_splits();
     dataset.check_classes()?;
     refuse_empty_splits(dataset)?;
-    Ok(Manifest { entries })
+    Ok(manifest(dataset, &mut files))
+}
+
+fn manifest(dataset: &Dataset, files: &mut BTreeMap<String, (String, u64)>) -> Manifest {
+    let mut entries = Vec::with_capacity(files.len());
+    for split in Split::ALL {
+        for sample in dataset.split(split) {
+            let Some((sha256, bytes)) = files.remove(&sample.id) else { continue };
+            let label = dataset.classes.get(sample.label as usize).cloned().unwrap_or_default();
+            entries.push(ManifestEntry { split, id: sample.id.clone(), label, sha256, bytes });
+        }
+    }
+    Manifest { entries }
 }
 
 fn check_file(sample: &Sample) -> Result<(String, u64)> {

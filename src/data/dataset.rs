@@ -47,6 +47,16 @@ pub struct Dataset {
     pub unused: Vec<String>,
     /// What the user should know about the splits, as whole sentences.
     pub notes: Vec<String>,
+    /// The splits that were drawn from the training photos at random.
+    drawn: Drawn,
+}
+
+/// How some splits were drawn from the training photos.
+#[derive(Clone, Debug)]
+struct Drawn {
+    seed: u64,
+    /// Splits in the order of drawing, each with its share of what is still in training.
+    shares: Vec<(Split, f64)>,
 }
 
 /// How photos are split.
@@ -87,6 +97,29 @@ impl Dataset {
     /// Whether no photo is left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Draws the splits that are random (again). As [`take_share`] says, photos keep their split, except that a class
+    /// which lost its last photo of a split gets another one.
+    pub(super) fn draw_splits(&mut self) {
+        let Drawn { seed, shares } = self.drawn.clone();
+        for (split, _) in &shares {
+            let samples = std::mem::take(self.split_mut(*split));
+            self.train.extend(samples);
+        }
+        self.train.sort_by(|a, b| a.id.cmp(&b.id));
+        let count = shares.len();
+        for (drawn, (split, share)) in shares.into_iter().enumerate() {
+            // One photo of each class for training and one for each split still to be drawn.
+            let keep = count - drawn;
+            // A stream for each split: otherwise the second would draw from what the first left of the same places.
+            let stream = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(split as u64);
+            let members: Vec<(&str, u32)> = self.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
+            let taken = take_share(&members, share, keep, stream);
+            for (sample, taken) in std::mem::take(&mut self.train).into_iter().zip(taken) {
+                self.split_mut(if taken { split } else { Split::Train }).push(sample);
+            }
+        }
     }
 
     /// # Errors
@@ -139,8 +172,8 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
         skipped,
         unused,
         notes: scan.notes,
+        drawn: Drawn { seed: options.seed, shares: Vec::new() },
     };
-    let file_or_folders = options.file.is_some() || scan.has_splits;
     for found in scan.images {
         let Some(label) = dataset.classes.iter().position(|class| *class == found.class) else { continue };
         let sample = Sample { id: found.id, path: found.path, label: label as u32 };
@@ -150,7 +183,16 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
         dataset.split_mut(split).sort_by(|a, b| a.id.cmp(&b.id));
     }
     dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
-    fill_missing_splits(&mut dataset, options, file_or_folders)?;
+    dataset.drawn = Drawn::missing_in(&dataset, options);
+    if options.file.is_some() || scan.has_splits {
+        dataset.notes.extend(dataset.drawn.shares.iter().map(|(split, share)| {
+            let (percent, seed) = (share * 100.0, options.seed);
+            format!(
+                "There is no {split} split: {percent:.0} % of the training photos are set aside for it (seed {seed})."
+            )
+        }));
+    }
+    dataset.draw_splits();
     dataset.check_classes()?;
     Ok(dataset)
 }
@@ -233,37 +275,17 @@ fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
     Ok(train.into_iter().map(str::to_owned).collect())
 }
 
-/// Takes validation and test photos from the training photos where there are none.
-fn fill_missing_splits(dataset: &mut Dataset, options: &SplitOptions, explicit: bool) -> Result<()> {
-    let Fractions { train, val, test } = options.fractions;
-    let (no_val, no_test) = (dataset.val.is_empty(), dataset.test.is_empty());
-    // Shares of what is still in train when each split is taken.
-    if no_test {
-        let share = if no_val { test } else { test / (train + test) };
-        take_from_train(dataset, Split::Test, share, options.seed, explicit);
-    }
-    if no_val {
-        take_from_train(dataset, Split::Val, val / (train + val), options.seed, explicit);
-    }
-    Ok(())
-}
-
-fn take_from_train(dataset: &mut Dataset, split: Split, share: f64, seed: u64, explicit: bool) {
-    // Each split has a stream of its own: otherwise the second would draw from what the first left of the same places.
-    let stream = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(split as u64);
-    let taken = {
-        let members: Vec<(&str, u32)> = dataset.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
-        take_share(&members, share, stream)
-    };
-    let samples = std::mem::take(&mut dataset.train);
-    for (sample, taken) in samples.into_iter().zip(taken) {
-        dataset.split_mut(if taken { split } else { Split::Train }).push(sample);
-    }
-    if explicit {
-        dataset.notes.push(format!(
-            "There is no {split} split: {:.0} % of the training photos ({}) were set aside for it (seed {seed}).",
-            share * 100.0,
-            dataset.split(split).len()
-        ));
+impl Drawn {
+    /// Validation and test splits where there are no such photos yet.
+    fn missing_in(dataset: &Dataset, options: &SplitOptions) -> Self {
+        let Fractions { train, val, test } = options.fractions;
+        let mut shares = Vec::new();
+        if dataset.test.is_empty() {
+            shares.push((Split::Test, if dataset.val.is_empty() { test } else { test / (train + test) }));
+        }
+        if dataset.val.is_empty() {
+            shares.push((Split::Val, val / (train + val)));
+        }
+        Self { seed: options.seed, shares }
     }
 }

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::jpeg::{self, Jpeg};
 
@@ -87,17 +87,19 @@ fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage> {
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<RgbImage> {
-    let name = format!("{format:?}");
+    let name = format!("{format:?}").to_uppercase();
+    // Its causes are left out: these errors repeat them word by word.
+    let broken = |e: ImageError| anyhow!("broken {name}: {e}");
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().with_context(|| format!("broken {name}"))?;
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height))?;
     // An unreadable orientation is damage in metadata only.
     let orientation = decoder.orientation().ok();
-    let image = DynamicImage::from_decoder(decoder).with_context(|| format!("broken {name}"))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     Ok(upright(image, orientation).into_rgb8())
 }
 

@@ -92,10 +92,10 @@ pub fn place(seed: u64, id: &str) -> f64 {
 /// Takes a share of each class out of `from`.
 ///
 /// A photo is taken if its [`place`] lies below `share`, so photos keep their split when others are added. Only where
-/// chance would leave a class without any photo on one side, the nearest one is moved there; an only one stays.
+/// chance would take no photo of a class, or leave fewer than `keep`, the nearest ones are moved; an only one stays.
 ///
 /// `from` holds (id, class label); the result tells for each whether it is taken.
-pub fn take_share(from: &[(&str, u32)], share: f64, seed: u64) -> Vec<bool> {
+pub fn take_share(from: &[(&str, u32)], share: f64, keep: usize, seed: u64) -> Vec<bool> {
     let places: Vec<f64> = from.iter().map(|(id, _)| place(seed, id)).collect();
     let mut taken: Vec<bool> = places.iter().map(|p| *p < share).collect();
     let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
@@ -104,8 +104,11 @@ pub fn take_share(from: &[(&str, u32)], share: f64, seed: u64) -> Vec<bool> {
     }
     for mut members in classes.into_values() {
         members.sort_by(|&a, &b| places[a].total_cmp(&places[b]).then_with(|| from[a].0.cmp(from[b].0)));
-        if let (Some(&lowest), Some(&highest)) = (members.first(), members.last()) {
+        if let Some(&lowest) = members.first() {
             taken[lowest] = true;
+        }
+        let keep = keep.min(members.len() - 1).max(1);
+        for &highest in members.iter().rev().take(keep) {
             taken[highest] = false;
         }
     }
