@@ -321,15 +321,34 @@ proptest! {
     }
 }
 
+/// Large images take another way to the kernel gradient: each piece sums over a share of the positions.
+#[test]
+fn both_forms_of_convolution_agree_on_large_images() {
+    let (x, w, b) = (random("x", &[3, 81, 79, 4]), random("w", &[3, 3, 4, 37]), random("b", &[37]));
+    let config = conv((1, 1), Padding::symmetric(1));
+    let native = convolution_results(Backend::Native, &x, &w, &b, &config);
+    let [x, w, b] = [x, w, b].map(|t| t.to_dtype(DType::F64).expect("f64"));
+    let y = ops::conv2d(Backend::Composed, &x, &w, Some(&b), &config, true).expect("forward");
+    let grad = random64("grad", y.dims());
+    let g = ops::conv2d_backward(Backend::Composed, &x, &w, true, &grad, &config, BOTH).expect("backward");
+    let exact: Vec<Tensor> = [Some(y), g.input, g.kernel, g.bias].into_iter().flatten().collect();
+    assert_forms_agree("large images", &native, &exact, 3e-6);
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| -> Vec<Vec<f32>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("thread pool");
         let results = pool.install(|| {
             let mut results = vec![];
-            for (size, inputs, outputs, kernel, stride) in
-                [(20, 64, 80, 3, 1), (21, 3, 40, 7, 2), (10, 300, 130, 1, 1), (12, 40, 33, 3, 2), (30, 8, 8, 1, 2)]
-            {
+            for (size, inputs, outputs, kernel, stride) in [
+                (60, 3, 9, 3, 1),
+                (20, 64, 80, 3, 1),
+                (21, 3, 40, 7, 2),
+                (10, 300, 130, 1, 1),
+                (12, 40, 33, 3, 2),
+                (30, 8, 8, 1, 2),
+            ] {
                 let x = random("x", &[5, size, size, inputs]);
                 let (w, b) = (random("w", &[kernel, kernel, inputs, outputs]), random("b", &[outputs]));
                 let config = conv((stride, stride), Padding::symmetric(kernel / 2));
