@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use ft::error::UsageError;
 use ft::recipe::{self, Recipe};
 use ft::runs::{
-    Environment, Epoch, Prediction, RunInfo, RunResult, RunWriter, SkippedRow, Status, WeightsFile, file, list,
-    read_epochs, read_predictions, resolve, write_predictions,
+    Environment, Prediction, RunInfo, RunResult, RunWriter, SkippedRow, Status, WeightsFile, file, list, read_epochs,
+    read_predictions, resolve, write_predictions,
 };
+use ft::train::observer::EpochMetrics;
 
 fn recipe(name: &str) -> Recipe {
     Recipe { name: name.to_owned(), ..Recipe::default() }
 }
 
-fn epoch(number: usize, val_accuracy: f64) -> Epoch {
-    Epoch {
+fn epoch(number: usize, val_accuracy: f64) -> EpochMetrics {
+    EpochMetrics {
         epoch: number,
         train_loss: 0.1 + 0.2,
         train_accuracy: 0.5,
@@ -130,7 +131,8 @@ fn a_failed_run_keeps_the_whole_reason() {
 fn epochs_read_back_exactly_and_a_line_cut_by_a_crash_is_left_out() {
     let runs = tempfile::tempdir().unwrap();
     let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
-    let without_validation = Epoch { val_loss: None, val_accuracy: None, train_loss: f64::INFINITY, ..epoch(2, 0.0) };
+    let without_validation =
+        EpochMetrics { val_loss: None, val_accuracy: None, train_loss: f64::INFINITY, ..epoch(2, 0.0) };
     run.append_epoch(&epoch(1, 0.75)).unwrap();
     run.append_epoch(&without_validation).unwrap();
     let text = fs::read_to_string(run.path(file::METRICS)).unwrap();

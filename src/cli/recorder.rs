@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::console::Console;
 use super::interrupt;
 use crate::models::Network;
-use crate::runs::{Epoch, RunWriter, file};
+use crate::runs::{RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::observer::{EpochMetrics, Observer};
 
@@ -59,17 +59,8 @@ impl Observer for Recorder<'_> {
             m.seconds,
             m.images_per_second
         ));
-        self.latest = Some(m.clone());
-        self.run.append_epoch(&Epoch {
-            epoch: m.epoch,
-            train_loss: m.train_loss,
-            train_accuracy: m.train_accuracy,
-            val_loss: m.val_loss,
-            val_accuracy: m.val_accuracy,
-            lr: m.lr,
-            seconds: m.seconds,
-            images_per_second: m.images_per_second,
-        })
+        self.latest = Some(*m);
+        self.run.append_epoch(m)
     }
 
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {

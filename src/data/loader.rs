@@ -13,32 +13,23 @@ use super::decode::decode;
 use super::preprocess::{Interpolation, MAX_SIZE, Preprocessing, fit, normalize};
 use super::resize::Pixels;
 use crate::error::usage;
+use crate::random::mix;
 
 /// Batches that may wait while the network computes.
 const PREFETCHED: usize = 2;
 
-const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// The order in which an epoch visits `count` samples: a permutation of `0..count` that depends on nothing but the
-/// arguments (Fisher-Yates over the SplitMix64 stream of seed and epoch).
+/// arguments (Fisher-Yates over the random stream of seed and epoch).
 pub fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
-    // Seed and epoch are mixed one after the other: their sum would give (1, 2) and (2, 1) the same order.
-    let key = mix(mix(seed.wrapping_add(GOLDEN_RATIO)) ^ epoch.wrapping_add(GOLDEN_RATIO));
+    let key = mix(seed, epoch);
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
-        let random = mix(key.wrapping_add((i as u64).wrapping_mul(GOLDEN_RATIO)));
+        let random = mix(key, i as u64);
         // The high half of the product is uniform on 0..=i, up to 1 part in 2^64 / i.
         let j = ((u128::from(random) * (i as u128 + 1)) >> 64) as usize;
         order.swap(i, j);
     }
     order
-}
-
-/// Output function of SplitMix64 (Steele, Lea, Flood 2014).
-fn mix(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Samples as network inputs.

@@ -3,6 +3,8 @@
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
+use crate::random::mix;
+
 /// Sets a share `rate` of the elements to zero and multiplies the others by `1 / (1 - rate)`.
 ///
 /// Element `i` (row-major) is kept or dropped by a hash of `(key, i)`: the same on every device and with any number of
@@ -25,19 +27,7 @@ fn apply(operation: &str, tensor: &Tensor, rate: f64, key: u64) -> Result<Tensor
     // The hash is compared as a 53-bit integer, which f64 holds exactly.
     let threshold = (rate * (1u64 << 53) as f64) as u64;
     let mask: Vec<f32> =
-        (0..tensor.elem_count() as u64).map(|i| if hash(key, i) >> 11 < threshold { 0.0 } else { 1.0 }).collect();
+        (0..tensor.elem_count() as u64).map(|i| if mix(key, i) >> 11 < threshold { 0.0 } else { 1.0 }).collect();
     let mask = Tensor::from_vec(mask, tensor.shape(), tensor.device())?.to_dtype(tensor.dtype())?;
     Ok((tensor * (mask * scale)?)?)
-}
-
-/// A uniform 64-bit value for counter `i` of stream `key`: two rounds of the SplitMix64 output function, so that
-/// neighbouring keys give independent streams (Steele, Lea, Flood 2014).
-fn hash(key: u64, i: u64) -> u64 {
-    mix(mix(key ^ 0x9e37_79b9_7f4a_7c15).wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-}
-
-fn mix(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -22,7 +22,7 @@ mod write;
 pub use environment::{Environment, WeightsFile};
 pub use list::{RunInfo, Status, list, resolve};
 pub use predictions::{Prediction, read_predictions, write_predictions};
-pub use write::{Epoch, RunResult, RunWriter, SkippedRow, read_epochs};
+pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
 
 /// Names of the files of a run folder.
 pub mod file {

@@ -13,28 +13,13 @@ use super::file;
 use super::predictions::{Prediction, write_predictions};
 use crate::files::write_atomically;
 use crate::recipe::Recipe;
+use crate::train::observer::EpochMetrics;
 
 /// A line of `skipped.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SkippedRow {
     pub path: String,
     pub reason: String,
-}
-
-/// An epoch's line of `metrics.csv`. Validation figures are empty if there are no validation photos.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: usize,
-    pub train_loss: f64,
-    pub train_accuracy: f64,
-    pub val_loss: Option<f64>,
-    pub val_accuracy: Option<f64>,
-    pub lr: f64,
-    /// Training and validation of this epoch.
-    pub seconds: f64,
-    /// Training photos a second, validation not counted.
-    pub images_per_second: f64,
 }
 
 /// Content of `result.json`, and what `--json` prints.
@@ -123,7 +108,7 @@ impl RunWriter {
     }
 
     /// Appends a line to `metrics.csv`, in one write, and sees that it reaches the disk.
-    pub fn append_epoch(&self, epoch: &Epoch) -> Result<()> {
+    pub fn append_epoch(&self, epoch: &EpochMetrics) -> Result<()> {
         let path = self.path(file::METRICS);
         let append = || -> Result<()> {
             let mut out = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -167,7 +152,7 @@ fn write_csv<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<(
 ///
 /// # Errors
 /// If the file is missing, or damaged elsewhere.
-pub fn read_epochs(folder: &Path) -> Result<Vec<Epoch>> {
+pub fn read_epochs(folder: &Path) -> Result<Vec<EpochMetrics>> {
     let path = folder.join(file::METRICS);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());

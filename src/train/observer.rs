@@ -1,12 +1,12 @@
 //! What training tells the outside, and what the outside may tell training.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::models::Network;
 
-/// Figures of one epoch.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Figures of one epoch: a line of a run's `metrics.csv`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
