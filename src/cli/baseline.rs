@@ -11,7 +11,14 @@ use crate::weights;
 /// The recipe behind every baseline, and its network.
 const PLAIN: &str = "cnn-basic";
 
+const EXAMPLES: &str = "\
+Examples:
+  ft baseline --scratch                                a plain CNN from random weights
+  ft baseline --scratch --model resnet50 --epochs 30   another network from random weights
+  ft baseline --model vgg16 --data photos/             VGG16 as it is, under a linear classifier";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Train from random weights; without it the pretrained backbone stays frozen under a linear classifier
     #[arg(long)]

@@ -16,7 +16,14 @@ use crate::explain::cam::Method;
 use crate::runs::{file, resolve};
 use crate::train::checkpoint::{self, ModelDescription};
 
+const EXAMPLES: &str = "\
+Examples:
+  ft explain                                           the best run: test photos, right and wrong ones
+  ft explain --model latest --layer conv3_block4_out   another layer of the newest run
+  ft explain --class roses --images garden/ rose.jpg   what speaks for roses in these photos";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The run whose model is explained: best, latest, an id or its beginning, or a path
     #[arg(long, value_name = "RUN", default_value = "best")]

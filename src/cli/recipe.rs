@@ -7,7 +7,15 @@ use super::output::{Column, print, print_json, table};
 use super::{TrainingArgs, training};
 use crate::recipe::{EMBEDDED, Recipe, load};
 
+const EXAMPLES: &str = "\
+Examples:
+  ft recipe resnet50v2-unfreeze-conv4
+  ft recipe vgg16-gap --data photos/ --epochs 20
+  ft recipe my.toml --set train.lr=3e-5 --set backbone.freeze_before=conv5
+  ft recipe vgg16-gap --weights my-vgg16.h5 --split-file split.csv --json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A built-in recipe (see --list), or the path of a TOML file
     #[arg(value_name = "NAME|PATH", required_unless_present = "list")]

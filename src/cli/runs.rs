@@ -10,7 +10,13 @@ use super::RunsArgs;
 use super::output::{Column, print, print_json, table};
 use crate::runs::{RunInfo, Status, list};
 
+const EXAMPLES: &str = "\
+Examples:
+  ft runs
+  ft runs --runs /shared/runs --json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     runs: RunsArgs,

@@ -9,7 +9,13 @@ use crate::error::usage;
 use crate::models::{Architecture, Network, attach_head, summary};
 use crate::recipe::{BatchNormMode, head};
 
+const EXAMPLES: &str = "\
+Examples:
+  ft summary resnet50v2 --freeze-before conv4
+  ft summary vgg16 --freeze-before all --size 160 --head gap \"dense(1000, relu)\" \"dense(classes)\"";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The network, e.g. resnet50v2
     #[arg(value_name = "MODEL")]
