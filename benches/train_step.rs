@@ -69,9 +69,12 @@ fn main() -> Result<()> {
     let features = network.forward_to(cut, &images)?;
     let cached = time(steps, || step(&mut network, cut, features.clone()))?;
     let forward = time(steps, || network.predict(&images).map(drop))?;
+    let vgg = Network::new(Architecture::find("vgg16")?.backbone((SIZE, SIZE))?, 0, &Device::Cpu)?;
+    let vgg_forward = time(steps, || vgg.predict(&images).map(drop))?;
     println!("threads {}", rayon::current_num_threads());
     println!("train, first half computed each step: {whole:.1} images/s");
     println!("train, first half cached:             {cached:.1} images/s");
     println!("forward only:                         {forward:.1} images/s");
+    println!("VGG16 backbone, forward only:         {vgg_forward:.1} images/s");
     Ok(())
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use ft::data::preprocess::{Fit, Region};
-use ft::explain::cam::{FeatureMap, HeatMap, Method};
+use ft::explain::cam::{FeatureMap, HeatMap, Method, Placement};
 use ft::explain::colour::{ColourMap, blend};
 use ft::explain::files::{write_npy, write_png};
 use ft::explain::overlay::{CardStyle, ExplainedPhoto, card, overlay, percent};
 use ft::explain::select::{Prediction, right_predictions, wrong_predictions};
 use ft::explain::sheet::{SheetHeader, contact_sheet};
 use ft::explain::text::{TextStyle, has_glyph};
+use ft::models::Centres;
 use image::{Rgb, RgbImage};
 use proptest::prelude::*;
 
@@ -28,6 +29,7 @@ fn explained<'a>(photo: &'a RgbImage, region: Region, map: &'a HeatMap) -> Expla
         photo,
         region,
         map,
+        placement: None,
         name: "daisy/1.jpg",
         predicted: "daisy",
         probability: 0.934,
@@ -494,4 +496,30 @@ proptest! {
         unique.dedup();
         prop_assert_eq!(unique.len(), right.len(), "none twice");
     }
+}
+
+#[test]
+fn a_placed_map_is_hottest_where_the_receptive_field_is_centred() {
+    let graph = ft::models::Architecture::find("resnet50v2").expect("model").backbone((160, 160)).expect("graph");
+    let (rows, columns) = graph.centres(graph.find("post_relu").expect("layer"));
+    // Five strides of 2, each with its first window centred on the first pixel.
+    assert_eq!((rows.start, rows.step, columns), (0.0, 32.0, rows));
+    let vgg = ft::models::Architecture::find("vgg16").expect("model").backbone((160, 160)).expect("graph");
+    let (rows, _) = vgg.centres(vgg.find("block5_conv3").expect("layer"));
+    // Four 2 x 2 pools: half-pixel centres.
+    assert_eq!((rows.start, rows.step), (7.5, 16.0));
+
+    let mut raw = vec![0.0; 25];
+    raw[2 * 5 + 1] = 1.0;
+    let map = HeatMap { raw, height: 5, width: 5 };
+    let placement = Placement { rows: columns, columns, size: 160 };
+    let placed = map.finalize_placed(160, 160, &placement);
+    let hottest = placed.values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("values").0;
+    assert_eq!((hottest % 160, hottest / 160), (32, 64));
+    let even = Placement {
+        rows: Centres { start: 15.5, step: 32.0 },
+        columns: Centres { start: 15.5, step: 32.0 },
+        size: 160,
+    };
+    assert_eq!(map.finalize_placed(160, 160, &even), map.finalize(160, 160));
 }

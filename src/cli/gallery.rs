@@ -13,7 +13,7 @@ use super::console::Console;
 use crate::data::decode::{decode, has_known_magic};
 use crate::data::preprocess::{Region, preprocess};
 use crate::error::usage;
-use crate::explain::cam::{FeatureMap, HeatMap, Method};
+use crate::explain::cam::{FeatureMap, HeatMap, Method, Placement};
 use crate::explain::colour::ColourMap;
 use crate::explain::files::{write_npy, write_png};
 use crate::explain::overlay::{CardStyle, ExplainedPhoto, card};
@@ -77,6 +77,12 @@ impl Explainer {
         let parts = [Some(self.method.name()), Some(self.layer.as_str()), class.map(String::as_str)];
         let name: Vec<String> = parts.into_iter().flatten().map(file_stem).collect();
         name.join("-")
+    }
+
+    fn placement(&self) -> Result<Placement> {
+        let graph = self.network.graph();
+        let (rows, columns) = graph.centres(graph.find(&self.layer)?);
+        Ok(Placement { rows, columns, size: self.description.image_size })
     }
 
     fn class_name(&self, index: usize) -> &str {
@@ -189,6 +195,7 @@ impl Gallery {
             photo: &photo,
             region: found.region,
             map: &found.map,
+            placement: Some(explainer.placement()?),
             name: id,
             predicted: explainer.class_name(found.predicted),
             probability: found.probability,

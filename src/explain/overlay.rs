@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
 
-use super::cam::HeatMap;
+use super::cam::{HeatMap, Placement};
 use super::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
 use super::colour::{ColourMap, DEFAULT_ALPHA, blend};
 use super::text::TextStyle;
@@ -29,6 +29,8 @@ pub struct ExplainedPhoto<'a> {
     /// What the network saw of it.
     pub region: Region,
     pub map: &'a HeatMap,
+    /// Where the map's values lie on the network's input; spread evenly if `None`.
+    pub placement: Option<Placement>,
     /// File name or id.
     pub name: &'a str,
     pub predicted: &'a str,
@@ -68,7 +70,7 @@ impl CardStyle {
 }
 
 /// The photo with the map's colours over the region that the network saw; the rest is dimmed. The map is resized to the
-/// region by [`HeatMap::finalize`].
+/// region by [`HeatMap::finalize_placed`].
 ///
 /// # Errors
 /// If the photo or the target is empty.
@@ -80,7 +82,11 @@ pub fn overlay(
 ) -> Result<RgbImage> {
     let mut picture = resize(explained.photo, width, height)?;
     let seen = on_picture(&explained.region, explained.photo.dimensions(), (width, height));
-    let map = explained.map.finalize(seen.width as usize, seen.height as usize);
+    let (columns, rows) = (seen.width as usize, seen.height as usize);
+    let map = match &explained.placement {
+        Some(placement) => explained.map.finalize_placed(columns, rows, placement),
+        None => explained.map.finalize(columns, rows),
+    };
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
         *pixel = if seen.contains(x, y) {
             let value = map.at((x - seen.x) as usize, (y - seen.y) as usize);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::layer::{BatchNorm, Layer, Op, Shape};
+use super::layer::{BatchNorm, Centres, Layer, Op, Shape};
 use super::spec::{Naming, ParamKind, ParamSpec};
 use crate::error::{suggestion, usage};
 use crate::ops::{Conv2d, Padding, Pool};
@@ -148,6 +148,16 @@ impl Graph {
         let last = conv + after;
         let named = if self.layers[last].inline { last - 1 } else { last };
         Some(&self.layers[named].name)
+    }
+
+    /// Where the cells of a layer's feature map lie on the input image: (rows, columns).
+    pub fn centres(&self, layer: usize) -> (Centres, Centres) {
+        let pixels = Centres { start: 0.0, step: 1.0 };
+        match self.layers[layer].inputs.first() {
+            // What an addition adds is aligned: any of its inputs will do.
+            Some(&input) => self.layers[layer].op.centres(self.centres(input), self.layers[input].shape),
+            None => (pixels, pixels),
+        }
     }
 
     /// Index in the reference's own list of layers (Keras' `model.layers`); an inline activation has its layer's.

@@ -46,6 +46,46 @@ impl fmt::Display for Shape {
     }
 }
 
+/// Where the cells of a feature map lie along one axis of the input image: cell i is centred on pixel `start + step * i`
+/// (the centre of its receptive field).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Centres {
+    pub start: f64,
+    pub step: f64,
+}
+
+impl Centres {
+    /// Behind windows of `kernel` pixels, `stride` apart, after `padding` before the first pixel.
+    fn behind(self, kernel: usize, stride: usize, padding: usize) -> Self {
+        let start = self.start + ((kernel as f64 - 1.0) / 2.0 - padding as f64) * self.step;
+        Self { start, step: self.step * stride as f64 }
+    }
+}
+
+impl Op {
+    /// Where its cells lie, given (rows, columns) of its input.
+    pub(super) fn centres(&self, (rows, columns): (Centres, Centres), from: Shape) -> (Centres, Centres) {
+        match self {
+            Self::ZeroPad(p) => (rows.behind(1, 1, p.top), columns.behind(1, 1, p.left)),
+            Self::Conv { kernel, config: Conv2d { stride, padding }, .. }
+            | Self::MaxPool(Pool { kernel, stride, padding }) => {
+                (rows.behind(kernel.0, stride.0, padding.top), columns.behind(kernel.1, stride.1, padding.left))
+            }
+            Self::AdaptiveAvgPool(height, width) => match from {
+                Shape::Map { height: h, width: w, .. } => {
+                    let spread = |c: Centres, from: usize, to: usize| {
+                        let step = c.step * from as f64 / to as f64;
+                        Centres { start: c.start + (step - c.step) / 2.0, step }
+                    };
+                    (spread(rows, h, *height), spread(columns, w, *width))
+                }
+                Shape::Vector(_) => (rows, columns),
+            },
+            _ => (rows, columns),
+        }
+    }
+}
+
 /// Batch normalisation of the last axis (Ioffe and Szegedy, 2015).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {

@@ -24,6 +24,6 @@ pub use execute::Pass;
 pub use freeze::freeze_boundary;
 pub use graph::Graph;
 pub use head::attach as attach_head;
-pub use layer::{BatchNorm, Layer, Op, Shape};
+pub use layer::{BatchNorm, Centres, Layer, Op, Shape};
 pub use network::{ActivationGradient, Network, StepOutput};
 pub use spec::{Naming, ParamKind, ParamSpec};

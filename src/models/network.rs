@@ -18,6 +18,11 @@ use crate::files::hex;
 use crate::ops::{self, Backend, BatchStatistics};
 use crate::recipe::BatchNormMode;
 
+/// Images of one part of a large batch in inference on the CPU.
+fn inference_part() -> usize {
+    std::env::var("FT_PART").ok().and_then(|v| v.parse().ok()).unwrap_or(8)
+}
+
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
 pub struct Network {
     graph: Graph,
@@ -216,23 +221,22 @@ impl Network {
         if cut == 0 {
             return Ok(vec![images.clone()]);
         }
-        let run = self.run((0, cut), 0, vec![images.clone()], &keep)?;
-        Ok(run.values.into_values().collect())
+        Ok(self.infer((0, cut), 0, vec![images.clone()], &keep)?.into_values().collect())
     }
 
     /// The second half: logits from what crosses `cut` (from [`Self::forward_to`]), in inference mode.
     pub fn output(&self, cut: usize, crossing: Vec<Tensor>) -> Result<Tensor> {
         let last = self.graph.last();
-        let mut run = self.run((cut, last + 1), cut, crossing, &BTreeSet::from([last]))?;
-        run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))
+        let mut values = self.infer((cut, last + 1), cut, crossing, &BTreeSet::from([last]))?;
+        values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))
     }
 
     /// Outputs of the named layers for images `[batch, height, width, 3]`, in inference mode.
     pub fn activations(&self, images: &Tensor, layers: &[&str]) -> Result<BTreeMap<String, Tensor>> {
         let indices = layers.iter().map(|&l| Ok((l, self.graph.output_of(l)?))).collect::<Result<Vec<_>>>()?;
         let to = indices.iter().map(|(_, i)| i + 1).max().unwrap_or(1);
-        let run = self.run((0, to), 0, vec![images.clone()], &indices.iter().map(|&(_, i)| i).collect())?;
-        let value = |i| run.values.get(&i).cloned().ok_or_else(|| anyhow!("layer {i} was not computed"));
+        let values = self.infer((0, to), 0, vec![images.clone()], &indices.iter().map(|&(_, i)| i).collect())?;
+        let value = |i| values.get(&i).cloned().ok_or_else(|| anyhow!("layer {i} was not computed"));
         indices.into_iter().map(|(name, i)| Ok((name.to_string(), value(i)?))).collect()
     }
 
@@ -243,7 +247,7 @@ impl Network {
         ensure!(cut < self.graph.layers.len(), "layer {layer} is the output itself: name one before it");
         let mut keep: BTreeSet<usize> = self.crossing(cut).into_iter().collect();
         keep.insert(index);
-        let before = self.run((0, cut), 0, vec![images.clone()], &keep)?.values;
+        let before = self.infer((0, cut), 0, vec![images.clone()], &keep)?;
         let activation = before.get(&index).cloned().ok_or_else(|| anyhow!("layer {layer} was not computed"))?;
 
         let none = vec![false; self.parameters.len()];
@@ -308,6 +312,31 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// The outputs of `keep` in inference mode. On the CPU a large batch goes through in parts, whose activations stay in
+    /// the processor's caches; images do not depend on each other.
+    fn infer(
+        &self,
+        range: (usize, usize),
+        cut: usize,
+        crossing: Vec<Tensor>,
+        keep: &BTreeSet<usize>,
+    ) -> Result<BTreeMap<usize, Tensor>> {
+        let batch = crossing.first().map_or(0, |t| t.dims().first().copied().unwrap_or(0));
+        let part_size = inference_part();
+        if self.backend == Backend::Composed || batch <= part_size {
+            return Ok(self.run(range, cut, crossing, keep)?.values);
+        }
+        let mut parts: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
+        for start in (0..batch).step_by(part_size) {
+            let count = part_size.min(batch - start);
+            let part = crossing.iter().map(|t| Ok(t.narrow(0, start, count)?)).collect::<Result<_>>()?;
+            for (layer, value) in self.run(range, cut, part, keep)?.values {
+                parts.entry(layer).or_default().push(value);
+            }
+        }
+        parts.into_iter().map(|(layer, values)| Ok((layer, Tensor::cat(&values, 0)?))).collect()
     }
 
     fn run(&self, range: (usize, usize), cut: usize, crossing: Vec<Tensor>, keep: &BTreeSet<usize>) -> Result<Forward> {
