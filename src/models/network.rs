@@ -118,16 +118,27 @@ impl Network {
     }
 
     /// The first layer whose output can differ between epochs for the same image: what comes before it needs to be
-    /// computed only once per image.
+    /// computed only once per image. A convolution stays together with the batch norm that inference folds into it, so
+    /// that the two halves give the same bits as the whole.
     pub fn first_half_end(&self) -> usize {
-        (0..self.graph.layers.len())
-            .find(|&i| {
-                let layer = &self.graph.layers[i];
-                layer.params.iter().any(|&p| self.trainable[p])
-                    || self.is_live_batch_norm(i)
-                    || matches!(layer.op, Op::Dropout(_))
-            })
-            .unwrap_or(self.graph.layers.len())
+        let changes = |i: &usize| {
+            let layer = &self.graph.layers[*i];
+            layer.params.iter().any(|&p| self.trainable[p])
+                || self.is_live_batch_norm(*i)
+                || matches!(layer.op, Op::Dropout(_))
+        };
+        let mut cut = (0..self.graph.layers.len()).find(changes).unwrap_or(self.graph.layers.len());
+        let consumers = consumers(&self.graph);
+        let parted = |conv: usize, cut: usize| {
+            let is_batch_norm = |&reader: &usize| matches!(self.graph.layers[reader].op, Op::BatchNorm(_));
+            matches!(self.graph.layers[conv].op, Op::Conv { .. })
+                && consumers[conv].iter().any(|reader| *reader >= cut && is_batch_norm(reader))
+        };
+        // Moving the cut may part another pair.
+        while let Some(conv) = (0..cut).find(|&layer| parted(layer, cut)) {
+            cut = conv;
+        }
+        cut
     }
 
     /// The layers before `cut` that layers from `cut` on read, in order: what crosses the cut.
