@@ -1,6 +1,7 @@
-//! Errors that the command line tells apart.
+//! Errors that the command line tells apart, and how the user hears of things.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// The user asked for something that cannot be: an unknown name, a bad key or value. Exit code 2.
 ///
@@ -32,3 +33,9 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// Writes a line to stderr. Unlike `eprintln!`, a closed stderr (`ft recipe … 2>&1 | head`) is no reason to panic: the
+/// work goes on.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

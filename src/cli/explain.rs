@@ -9,9 +9,8 @@ use serde_json::json;
 use super::console::Console;
 use super::gallery::{Explainer, Gallery};
 use super::output::{print, print_json};
-
 use super::{MachineArgs, RunsArgs};
-use crate::error::usage;
+use crate::error::{say, usage};
 use crate::explain::cam::Method;
 use crate::recipe::nearest;
 use crate::runs::{file, resolve};
@@ -87,7 +86,13 @@ pub fn run(args: &Args) -> Result<()> {
         gallery.given_photos(&args.images)?
     };
     let Gallery { explainer, out, .. } = gallery;
-    eprintln!("{} photos explained with {} at {}: {}", photos.len(), explainer.method, explainer.layer, out.display());
+    say(&format!(
+        "{} photos explained with {} at {}: {}",
+        photos.len(),
+        explainer.method,
+        explainer.layer,
+        out.display()
+    ));
     if args.json {
         return print_json(&json!({
             "run": title_of(&folder),
