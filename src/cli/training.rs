@@ -444,6 +444,8 @@ fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
     if let Some(expected) = &recipe.expected {
         say(&format!("the recipe expects a test accuracy of {:.4} ({})", expected.test_accuracy, expected.source));
     }
-    say(&format!("explain it: ft explain --model {}", result.run));
+    if result.best_epoch.is_some() {
+        say(&format!("explain it: ft explain --model {}", result.run));
+    }
     if json { output::print_json(result) } else { Ok(()) }
 }
