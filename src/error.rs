@@ -1,6 +1,8 @@
-//! Errors that the command line tells apart, and the words that help after a misspelled name.
+//! Errors that the command line tells apart, how the user hears of things, and the words that help after a misspelled
+//! name.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// The user asked for something that cannot be: an unknown name, a bad key or value. Exit code 2.
 ///
@@ -60,4 +62,10 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         k.len() >= 3 && lower.len() >= 3 && (k.contains(&lower) || lower.contains(&k))
     };
     known.iter().copied().find(|k| alike(k))
+}
+
+/// Writes a line to stderr. Unlike `eprintln!`, a closed stderr (`ft recipe … 2>&1 | head`) is no reason to panic: the
+/// work goes on.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

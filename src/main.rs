@@ -1,12 +1,11 @@
 //! Parses the command line, runs the command, maps what became of it to an exit code.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use ft::cli::{Cli, StdoutClosed};
-use ft::error::UsageError;
+use ft::error::{UsageError, say};
 
 /// Training allocates and frees the same large buffers in each step; the system's allocator would give their pages back
 /// and fault them in again every time.
@@ -59,9 +58,4 @@ fn describe(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// Unlike `eprintln!`, no panic if stderr is closed.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

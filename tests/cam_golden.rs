@@ -2,15 +2,23 @@
 //!
 //! In front of global average pooling and one dense layer the gradient of a logit is the same at every place; the
 //! fixture's Grad-CAM weights, its mean, are then the gradient itself. So all methods can be checked there without
-//! running the network.
+//! running the network; the second half of this file runs it.
 
 mod common;
+#[path = "common/networks.rs"]
+mod networks;
+
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use common::{Tensors, assert_values_close, golden_json, golden_tensors, values};
+use common::{Tensors, assert_close, assert_values_close, formula_input, golden_json, golden_tensors, values};
 use ft::explain::cam::{
     FeatureMap, HeatMap, Method, class_activation_map, grad_cam_plus_plus_weights, grad_cam_weights, x_grad_cam_weights,
 };
+use ft::models::{ActivationGradient, Architecture, Network};
+use ft::recipe::BatchNormMode;
+use networks::formula_network;
+use serde_json::Value;
 
 const RELATIVE: f64 = 3e-5;
 const FINAL_ABSOLUTE: f64 = 1e-4;
@@ -97,4 +105,119 @@ fn plain_cam_matches_and_is_grad_cam_times_the_number_of_places() {
     let grad_cam = Method::GradCam.heat_map(&activation, &gradient).expect("a map");
     let multiplied: Vec<f64> = grad_cam.raw.iter().map(|&v| f64::from(v) * places).collect();
     assert_values_close("gradcam x places", &multiplied, &expected, RELATIVE, 0.0);
+}
+
+/// torchvision's `resnet50()` with formula weights, and the formula image, for the sizes that were asked for.
+#[derive(Default)]
+struct Resnet {
+    sizes: BTreeMap<usize, (Network, Tensor)>,
+}
+
+impl Resnet {
+    fn at(&mut self, size: usize) -> &mut (Network, Tensor) {
+        self.sizes.entry(size).or_insert_with(|| {
+            let gain = golden_json("cam/cam.json")["gain"].as_f64().expect("a gain");
+            let graph = Architecture::find("resnet50-torch").unwrap().with_top((size, size), 1000).unwrap();
+            let channels_first = formula_input("input", &[1, 3, size, size]);
+            let image = channels_first.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+            (formula_network(graph, gain), image)
+        })
+    }
+
+    fn look(&mut self, size: usize, layer: &str, class: u32) -> ActivationGradient {
+        let (network, image) = self.at(size);
+        network.activation_and_gradient(image, layer, &[class]).expect("activation and gradient")
+    }
+}
+
+/// Size, our layer and class of a case; `layer3[-1]` is the last block of that stage.
+fn case_of(case: &Value) -> (usize, &'static str, u32) {
+    let layer = match case["layer"].as_str() {
+        Some("layer2[-1]") => "layer2.3",
+        Some("layer3[-1]") => "layer3.5",
+        Some("layer4[-1]") => "layer4.2",
+        other => panic!("unknown layer {other:?}"),
+    };
+    let number = |value: &Value| value.as_u64().expect("a number");
+    (number(&case["input"][2]) as usize, layer, number(&case["class"]) as u32)
+}
+
+fn feature_map(tensor: &Tensor) -> FeatureMap {
+    FeatureMap::from_tensor(tensor).expect("a feature map")
+}
+
+#[test]
+fn the_whole_way_from_pixels_to_map_matches_pytorch_grad_cam() {
+    let (fixture, cases) = (fixture(), golden_json("cam/cam.json"));
+    let mut resnet = Resnet::default();
+    let mut checked = 0;
+    for case in cases["cases"].as_array().expect("cases") {
+        let (key, name) = (case["key"].as_str().expect("key"), case["method"].as_str().expect("method"));
+        let Some(method) = Method::ALL.into_iter().find(|m| m.name() == name) else {
+            assert!(["cam", "scorecam"].contains(&name), "{key}: an unknown method");
+            continue;
+        };
+        let (size, layer, class) = case_of(case);
+        let found = resnet.look(size, layer, class);
+        let (activation, gradient) = (feature_map(&found.activation), feature_map(&found.gradient));
+        let map = method.heat_map(&activation, &gradient).expect("a map");
+        let raw = fixture.get(&format!("{key}/raw"));
+        assert_eq!([map.height, map.width], *raw.dims(), "{key}");
+        assert_values_close(&format!("{key}/raw"), &as_f64(&map.raw), &values(raw), RELATIVE, 0.0);
+        let weights = match method {
+            Method::GradCam => Some(grad_cam_weights(&gradient)),
+            Method::GradCamPlusPlus => Some(grad_cam_plus_plus_weights(&activation, &gradient)),
+            Method::XGradCam => Some(x_grad_cam_weights(&activation, &gradient)),
+            Method::LayerCam | Method::HiResCam | Method::EigenCam => None,
+        };
+        if let Some(weights) = weights {
+            let expected = values(fixture.get(&format!("{key}/weights")));
+            assert_values_close(&format!("{key}/weights"), &weights, &expected, RELATIVE, 0.0);
+        }
+        let (last, scaled) = (fixture.get(&format!("{key}/final")), map.finalize(size, size));
+        assert_eq!([scaled.height, scaled.width], *last.dims(), "{key}");
+        assert_values_close(&format!("{key}/final"), &as_f64(&scaled.values), &values(last), RELATIVE, FINAL_ABSOLUTE);
+        assert_eq!(map.has_positive(), !key.ends_with("class243"), "{key}");
+        checked += 1;
+    }
+    assert!(checked >= 15, "only {checked} cases were computed");
+}
+
+#[test]
+fn plain_cam_from_pixels_and_the_dense_layer_matches() {
+    let fixture = fixture();
+    let mut resnet = Resnet::default();
+    let found = resnet.look(128, "layer4.2", 750);
+    let features = found.activation.squeeze(0).unwrap().permute((2, 0, 1)).unwrap();
+    // The models' own tolerance, for features and logits.
+    assert_close("features", &features, fixture.get("cam_layer4_128/features"), 1e-5, 0.0);
+    assert_close("logits", &found.logits.squeeze(0).unwrap(), fixture.get("logits_128"), 1e-5, 0.0);
+    let (network, _) = resnet.at(128);
+    let (_, dense) = network.named_parameters().find(|(spec, _)| spec.name == "fc.weight").expect("fc.weight");
+    let row = dense.narrow(1, 750, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let map = class_activation_map(&feature_map(&found.activation), &row).expect("a map");
+    assert_values_close("cam", &as_f64(&map.raw), &values(fixture.get("cam_layer4_128/raw")), RELATIVE, 0.0);
+}
+
+#[test]
+fn what_is_frozen_makes_no_difference_to_a_map() {
+    let mut resnet = Resnet::default();
+    let (network, image) = resnet.at(100);
+    for layer in ["layer4.2", "layer3.5", "layer2.3", "layer3.5.conv2"] {
+        let mut maps = Vec::new();
+        for before in ["none", "all", "layer4", "layer3.5.bn2"] {
+            for mode in [BatchNormMode::Train, BatchNormMode::Frozen] {
+                network.freeze(before, mode).unwrap();
+                let found = network.activation_and_gradient(image, layer, &[750]).unwrap();
+                let (activation, gradient) = (feature_map(&found.activation), feature_map(&found.gradient));
+                maps.push((before, Method::GradCam.heat_map(&activation, &gradient).unwrap(), values(&found.gradient)));
+            }
+        }
+        let (_, first, gradient) = &maps[0];
+        assert!(first.raw.iter().any(|&v| v != 0.0), "{layer}: a map of zeros shows nothing");
+        for (before, map, other) in &maps {
+            assert_eq!(map.raw, first.raw, "{layer}, frozen before {before}");
+            assert_eq!(other, gradient, "{layer}, frozen before {before}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
-use crate::error::Interrupted;
+use crate::error::{Interrupted, say};
 use crate::train::source::Watcher;
 
 /// Time between two plain lines of the same piece of work.
@@ -57,7 +57,7 @@ impl Console {
             let rate = done as f64 / self.started.elapsed().as_secs_f64();
             let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
             let note = if note.is_empty() { String::new() } else { format!(", {note}") };
-            eprintln!("{}: {done}/{} images, {rate:.1} images/s, {left:.0} s left{note}", self.what, self.total);
+            say(&format!("{}: {done}/{} images, {rate:.1} images/s, {left:.0} s left{note}", self.what, self.total));
         }
     }
 
@@ -71,8 +71,8 @@ impl Console {
     /// A line for the log, above the bar if there is one.
     pub fn log(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 }

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::console::Console;
 use super::gallery::{Explainer, Gallery};
 use super::output::{print, print_json};
-
 use super::{MachineArgs, RunsArgs};
-use crate::error::{suggestion, usage};
+use crate::error::{say, suggestion, usage};
 use crate::explain::cam::Method;
 use crate::runs::{file, resolve};
 use crate::train::checkpoint::{self, ModelDescription};
@@ -25,7 +23,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The run whose model is explained: best, latest, an id or its beginning, or a path
+    /// The run whose model is explained: best, latest, an id or its beginning, or the path of a run or a checkpoint
     #[arg(long, value_name = "RUN", default_value = "best")]
     model: String,
     /// The layer to look at [default: the last convolution]
@@ -72,8 +70,15 @@ fn fraction(text: &str) -> Result<f32, String> {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let run = resolve(&args.runs.runs, &args.model)?;
-    let checkpoint = if run.is_file() { run.clone() } else { run.join(file::BEST) };
+    let checkpoint = find_checkpoint(args)?;
+    let is_best = checkpoint.file_name().is_some_and(|name| name == file::BEST);
+    if !is_best && args.images.is_empty() {
+        return Err(usage(format!(
+            "the run's predictions are those of {}; to explain {} name photos with --images PATH",
+            file::BEST,
+            checkpoint.display()
+        )));
+    }
     let (description, network) = checkpoint::load(&checkpoint, &device)?;
     let layer = match &args.layer {
         Some(layer) => layer.clone(),
@@ -82,18 +87,31 @@ pub fn run(args: &Args) -> Result<()> {
     let class = args.class.as_ref().map(|name| class_index(&description, name)).transpose()?;
     let explainer = Explainer { network, description, layer, class, method: Method::GradCam };
     explainer.check_layer()?;
-    let folder = run.parent().filter(|_| run.is_file()).unwrap_or(&run).to_owned();
-    let out = args.out.clone().unwrap_or_else(|| folder.join("explain").join(explainer.folder_name()));
+    let folder = match checkpoint.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let out = args.out.clone().unwrap_or_else(|| {
+        let name = explainer.folder_name();
+        let of_file = checkpoint.file_stem().filter(|_| !is_best).map(|stem| format!("{}-{name}", stem.display()));
+        folder.join("explain").join(of_file.unwrap_or(name))
+    });
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let title = folder.file_name().map_or_else(|| args.model.clone(), |n| n.to_string_lossy().into_owned());
-    let mut gallery = Gallery { explainer, out, title, alpha: args.alpha, console: Console::default() };
+    let mut gallery = Gallery::new(explainer, out, title, args.alpha);
     let photos = if args.images.is_empty() {
         gallery.test_photos(&folder, args.data.as_deref(), args.count.into())?
     } else {
         gallery.given_photos(&args.images)?
     };
     let Gallery { explainer, out, .. } = gallery;
-    eprintln!("{} photos explained with {} at {}: {}", photos.len(), explainer.method, explainer.layer, out.display());
+    say(&format!(
+        "{} photos explained with {} at {}: {}",
+        photos.len(),
+        explainer.method,
+        explainer.layer,
+        out.display()
+    ));
     if args.json {
         return print_json(&json!({
             "run": title_of(&folder),
@@ -104,6 +122,15 @@ pub fn run(args: &Args) -> Result<()> {
         }));
     }
     print(&format!("{}\n", out.display()))
+}
+
+/// A checkpoint named by its own path, wherever it lies, or the best one of a run.
+fn find_checkpoint(args: &Args) -> Result<PathBuf> {
+    let given = Path::new(&args.model);
+    if given.is_file() && given.extension().is_some_and(|extension| extension == "safetensors") {
+        return Ok(given.to_owned());
+    }
+    Ok(resolve(&args.runs.runs, &args.model)?.join(file::BEST))
 }
 
 fn title_of(folder: &Path) -> String {

@@ -1,6 +1,6 @@
 //! The pictures that `ft explain` makes: a card for each photo, raw maps, and contact sheets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,10 +120,17 @@ pub struct Gallery {
     /// The run's name, for the sheets.
     pub title: String,
     pub alpha: f32,
-    pub console: Console,
+    console: Console,
+    /// Names of the files made so far, without extension.
+    stems: BTreeSet<String>,
 }
 
 impl Gallery {
+    /// Nothing is written yet; the folder `out` must exist.
+    pub fn new(explainer: Explainer, out: PathBuf, title: String, alpha: f32) -> Self {
+        Self { explainer, out, title, alpha, console: Console::default(), stems: BTreeSet::new() }
+    }
+
     /// Right and wrong predictions among the run's test photos, `count` of each, with a contact sheet for both.
     pub fn test_photos(&mut self, run: &Path, data: Option<&Path>, count: usize) -> Result<Vec<ExplainedFile>> {
         let rows = test_predictions(run, &self.explainer.description)?;
@@ -183,7 +190,8 @@ impl Gallery {
     }
 
     /// Explains one photo: writes its card and raw map, returns a small card for the sheet.
-    fn photo(&self, path: &Path, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
+    fn photo(&mut self, path: &Path, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
+        let stem = self.free_stem(id);
         let explainer = &self.explainer;
         let bytes = fs::read(path).with_context(|| {
             format!("cannot read {}; if the photos have moved, name their folder with --data", path.display())
@@ -204,7 +212,6 @@ impl Gallery {
             layer: &explainer.layer,
             method: &method,
         };
-        let stem = file_stem(id);
         let (picture, map) = (self.out.join(format!("{stem}.png")), self.out.join(format!("{stem}.npy")));
         write_png(&picture, &card(&explained, &CardStyle { alpha: self.alpha, ..CardStyle::SINGLE })?)?;
         write_npy(&map, &found.map)?;
@@ -219,6 +226,19 @@ impl Gallery {
             map,
         };
         Ok((small, file))
+    }
+
+    /// A file name for a photo that no other one has: `a/b_c` and `a_b/c` would share theirs.
+    fn free_stem(&mut self, id: &str) -> String {
+        let plain = file_stem(id);
+        let mut stem = plain.clone();
+        for number in 2.. {
+            if self.stems.insert(stem.clone()) {
+                break;
+            }
+            stem = format!("{plain}-{number}");
+        }
+        stem
     }
 
     fn sheet(&self, kind: &str, cards: &[RgbImage], shown: String) -> Result<()> {

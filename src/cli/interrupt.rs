@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::error::say;
+
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Exit code of a process ended by Ctrl-C, as shells have it.
@@ -15,7 +17,7 @@ pub fn install() -> Result<()> {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(ENDED_BY_INTERRUPT);
         }
-        eprintln!("\nstopping after this step, keeping what was reached (Ctrl-C again stops at once)");
+        say("\nstopping after this step, keeping what was reached (Ctrl-C again stops at once)");
     })
     .context("cannot listen to Ctrl-C")
 }

@@ -35,7 +35,6 @@ pub fn run(args: &Args) -> Result<()> {
     if args.list {
         return list(args.training.json);
     }
-    args.training.machine.set_threads()?;
     let name = args.recipe.as_deref().unwrap_or_default();
     let recipe = load(name, &args.training.overrides())?;
     training::run(&recipe, &args.training)

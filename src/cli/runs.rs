@@ -1,6 +1,5 @@
 //! `ft runs`: what has been run, newest first.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,6 +7,7 @@ use serde_json::json;
 
 use super::RunsArgs;
 use super::output::{Column, print, print_json, table};
+use crate::error::say;
 use crate::runs::{RunInfo, Status, list};
 
 const EXAMPLES: &str = "\
@@ -48,17 +48,13 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&json!({ "folder": folder, "runs": runs }));
     }
     if runs.is_empty() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "no runs in {} yet; start one, e.g. with `ft recipe cnn-basic`",
-            folder.display()
-        );
+        say(&format!("no runs in {} yet; start one, e.g. with `ft recipe cnn-basic`", folder.display()));
         return Ok(());
     }
     print(&table(&COLUMNS, &runs.iter().map(row).collect::<Vec<_>>()))?;
     for run in &runs {
         if let (Status::Damaged | Status::Failed, Some(problem)) = (run.status, &run.problem) {
-            let _ = writeln!(std::io::stderr(), "{} {}: {}", run.id, run.status, problem);
+            say(&format!("{} {}: {}", run.id, run.status, problem));
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::{Fractions, Split};
 use crate::data::{catalogue, dataset};
 use crate::download::{self, Hash, OnStderr, Request};
-use crate::error::Interrupted;
+use crate::error::{Interrupted, say};
 use crate::models::{Network, summary};
 use crate::recipe::Recipe;
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, WeightsFile, file};
@@ -125,7 +125,7 @@ fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
     let cache = download::cache_dir().join("data");
     let offline = offline || download::offline_from_env();
     let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
-        eprintln!("data set {}: {}", entry.name, entry.licence);
+        say(&format!("data set {}: {}", entry.name, entry.licence));
         let urls = [entry.url.to_owned()];
         let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
         let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
@@ -430,7 +430,7 @@ fn predictions(
 /// The last words: figures on stderr, the JSON object on stdout if asked for.
 fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
-    eprintln!(
+    say(&format!(
         "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
         if result.interrupted { "interrupted" } else { "done" },
         result.epochs,
@@ -440,10 +440,12 @@ fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
         result.best_epoch.map_or_else(|| "-".to_owned(), |e| e.to_string()),
         percent(result.test_accuracy),
         percent(result.test_loss)
-    );
+    ));
     if let Some(expected) = &recipe.expected {
-        eprintln!("the recipe expects a test accuracy of {:.4} ({})", expected.test_accuracy, expected.source);
+        say(&format!("the recipe expects a test accuracy of {:.4} ({})", expected.test_accuracy, expected.source));
     }
-    eprintln!("explain it: ft explain --model {}", result.run);
+    if result.best_epoch.is_some() {
+        say(&format!("explain it: ft explain --model {}", result.run));
+    }
     if json { output::print_json(result) } else { Ok(()) }
 }

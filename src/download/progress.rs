@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::error::say;
+
 /// Listens to a download.
 pub trait Progress: Sync {
     /// A file of `total` bytes (if known) begins, `done` bytes of which are there already.
@@ -92,7 +94,7 @@ impl Progress for OnStderr {
             bar.reset_eta();
             state.bar = Some(bar);
         } else {
-            eprintln!("{}", state.line());
+            say(&state.line());
         }
     }
 
@@ -103,7 +105,7 @@ impl Progress for OnStderr {
             Some(bar) => bar.inc(bytes),
             None if state.last_line.is_none_or(|t| t.elapsed() >= LINE_EVERY) => {
                 state.last_line = Some(Instant::now());
-                eprintln!("{}", state.line());
+                say(&state.line());
             }
             None => {}
         }
@@ -113,15 +115,15 @@ impl Progress for OnStderr {
         let mut state = self.state();
         match state.bar.take() {
             Some(bar) => bar.finish_and_clear(),
-            None if !state.name.is_empty() => eprintln!("{}", state.line()),
+            None if !state.name.is_empty() => say(&state.line()),
             None => {}
         }
     }
 
     fn note(&self, message: &str) {
         match &self.state().bar {
-            Some(bar) => bar.suspend(|| eprintln!("{message}")),
-            None => eprintln!("{message}"),
+            Some(bar) => bar.suspend(|| say(message)),
+            None => say(message),
         }
     }
 }

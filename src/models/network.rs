@@ -19,9 +19,7 @@ use crate::ops::{self, Backend, BatchStatistics};
 use crate::recipe::BatchNormMode;
 
 /// Images of one part of a large batch in inference on the CPU.
-fn inference_part() -> usize {
-    std::env::var("FT_PART").ok().and_then(|v| v.parse().ok()).unwrap_or(8)
-}
+const INFERENCE_PART: usize = 8;
 
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
 pub struct Network {
@@ -123,16 +121,27 @@ impl Network {
     }
 
     /// The first layer whose output can differ between epochs for the same image: what comes before it needs to be
-    /// computed only once per image.
+    /// computed only once per image. A convolution stays together with the batch norm that inference folds into it, so
+    /// that the two halves give the same bits as the whole.
     pub fn first_half_end(&self) -> usize {
-        (0..self.graph.layers.len())
-            .find(|&i| {
-                let layer = &self.graph.layers[i];
-                layer.params.iter().any(|&p| self.trainable[p])
-                    || self.is_live_batch_norm(i)
-                    || matches!(layer.op, Op::Dropout(_))
-            })
-            .unwrap_or(self.graph.layers.len())
+        let changes = |i: &usize| {
+            let layer = &self.graph.layers[*i];
+            layer.params.iter().any(|&p| self.trainable[p])
+                || self.is_live_batch_norm(*i)
+                || matches!(layer.op, Op::Dropout(_))
+        };
+        let mut cut = (0..self.graph.layers.len()).find(changes).unwrap_or(self.graph.layers.len());
+        let consumers = consumers(&self.graph);
+        let parted = |conv: usize, cut: usize| {
+            let is_batch_norm = |&reader: &usize| matches!(self.graph.layers[reader].op, Op::BatchNorm(_));
+            matches!(self.graph.layers[conv].op, Op::Conv { .. })
+                && consumers[conv].iter().any(|reader| *reader >= cut && is_batch_norm(reader))
+        };
+        // Moving the cut may part another pair.
+        while let Some(conv) = (0..cut).find(|&layer| parted(layer, cut)) {
+            cut = conv;
+        }
+        cut
     }
 
     /// The layers before `cut` that layers from `cut` on read, in order: what crosses the cut.
@@ -324,13 +333,12 @@ impl Network {
         keep: &BTreeSet<usize>,
     ) -> Result<BTreeMap<usize, Tensor>> {
         let batch = crossing.first().map_or(0, |t| t.dims().first().copied().unwrap_or(0));
-        let part_size = inference_part();
-        if self.backend == Backend::Composed || batch <= part_size {
+        if self.backend == Backend::Composed || batch <= INFERENCE_PART {
             return Ok(self.run(range, cut, crossing, keep)?.values);
         }
         let mut parts: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
-        for start in (0..batch).step_by(part_size) {
-            let count = part_size.min(batch - start);
+        for start in (0..batch).step_by(INFERENCE_PART) {
+            let count = INFERENCE_PART.min(batch - start);
             let part = crossing.iter().map(|t| Ok(t.narrow(0, start, count)?)).collect::<Result<_>>()?;
             for (layer, value) in self.run(range, cut, part, keep)?.values {
                 parts.entry(layer).or_default().push(value);

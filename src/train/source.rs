@@ -119,7 +119,9 @@ impl CachedSource {
         let shapes: Vec<Vec<usize>> = crossing.iter().map(|&l| network.graph().layers[l].shape.dims()).collect();
         let record_len = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
         let layers: Vec<&str> = crossing.iter().map(|&l| network.graph().layers[l].name.as_str()).collect();
-        let key = sha256(format!("{key}\n{}\n{layers:?} {shapes:?}", network.first_half_hash()?).as_bytes());
+        // Another version of ft may round differently.
+        let version = env!("CARGO_PKG_VERSION");
+        let key = sha256(format!("{version}\n{key}\n{}\n{layers:?} {shapes:?}", network.first_half_hash()?).as_bytes());
         let features = match cache.open_or_create(&key, record_len, photos.len())? {
             Opened::Ready(features) => features,
             Opened::Build(writer) => {
