@@ -292,8 +292,16 @@ impl Network {
         let requires = self.requires(&self.trainable, None);
         let last = self.graph.last();
         let executor = self.executor(Pass::Training { dropout_key }, &self.trainable);
-        let values = self.cut_values(cut, crossing)?;
-        let mut run = executor.forward((cut, last + 1), values, &BTreeSet::from([last]), &requires)?;
+        // What comes before needs no records and no gradients: it goes through in parts.
+        let first_half = self.first_half_end().max(cut);
+        let values = match first_half == cut {
+            true => self.cut_values(cut, crossing)?,
+            false => {
+                let keep = self.crossing(first_half).into_iter().collect();
+                self.infer((cut, first_half), cut, crossing, &keep)?
+            }
+        };
+        let mut run = executor.forward((first_half, last + 1), values, &BTreeSet::from([last]), &requires)?;
         let logits = run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))?;
         let (loss, gradient) = loss(&logits)?;
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>().context("the loss is no single number")?;
