@@ -152,7 +152,8 @@ fn info(folder: &Path) -> RunInfo {
         epochs_planned: key(&["train", "epochs"]).and_then(|v| v.as_integer()).and_then(|n| n.try_into().ok()),
         best_val_accuracy: result.as_ref().and_then(|r| r.best_val_accuracy).or(best),
         test_accuracy: result.as_ref().and_then(|r| r.test_accuracy),
-        seconds: result.as_ref().map_or_else(|| epochs.iter().map(|e| e.seconds).sum(), |r| r.seconds),
+        // `sum` of nothing would be -0.
+        seconds: result.as_ref().map_or_else(|| epochs.iter().fold(0.0, |sum, e| sum + e.seconds), |r| r.seconds),
         has_model: folder.join(file::BEST).is_file(),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         folder: folder.to_owned(),
