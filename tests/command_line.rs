@@ -14,7 +14,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 use support::{Reply, Server};
-use workshop::{CLASSES, Workshop, csv_rows};
+use workshop::{CLASSES, Workshop, checkpoint_bits, csv_rows};
 
 /// Each split's number of photos in `data.csv`.
 fn split_sizes(rows: &[BTreeMap<String, String>]) -> BTreeMap<&str, usize> {
@@ -233,6 +233,39 @@ fn missing_tensors_are_named_and_allowed_by_weights_missing() {
         .says(&["conv1_conv/kernel: missing, expected [7, 7, 3, 64]", "conv1_conv/bias: expected [64], found [32]"]);
     shop.write("resnet.safetensors", "no weights at all");
     shop.run(&["recipe", recipe, "--offline"]).code(1).says(&["resnet.safetensors"]);
+}
+
+#[test]
+fn diverging_training_is_an_error_that_says_what_to_do() {
+    let shop = Workshop::new();
+    shop.photos("photos", 8);
+    let recipe = shop.plain_recipe("");
+    let outcome = shop.run(&["recipe", recipe.to_str().unwrap(), "--set", "train.lr=1e30", "--offline", "--json"]);
+    assert_eq!(outcome.stdout, "");
+    outcome.code(1).says(&["epoch 1, step", "training has diverged", "--set train.lr="]);
+    assert_eq!(shop.runs()[0]["status"], "failed");
+    let outcome = shop.run(&["runs"]).code(0).says(&["failed", "training has diverged"]);
+    let line = outcome.stdout.lines().nth(1).unwrap().to_owned();
+    assert!(line.contains("failed") && line.contains("0/2") && line.ends_with("  0.0s"), "{line}");
+}
+
+/// What was trained here is a weight file like any other.
+#[test]
+fn a_checkpoint_serves_as_weights_of_the_next_run() {
+    let shop = Workshop::new();
+    shop.photos("photos", 10);
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let (_, folder) = shop.train(&["recipe", recipe, "--epochs", "1"]);
+    let best = folder.join("best.safetensors");
+    let more = ["--set", "backbone.freeze_before=all", "--set", "head.layers=[\"gap\", \"dense(classes)\"]"];
+    let (result, next) =
+        shop.train(&[&["recipe", recipe, "--epochs", "1", "--weights", best.to_str().unwrap()], &more[..]].concat());
+    assert_eq!(result["trainable_params"], 64 * 3 + 3);
+    let (before, after) = (checkpoint_bits(&best), checkpoint_bits(&next.join("last.safetensors")));
+    let backbone: Vec<_> = after.keys().filter(|name| name.starts_with("block")).collect();
+    assert_eq!(backbone.len(), 6);
+    assert!(backbone.iter().all(|name| after[*name] == before[*name]), "frozen at what was trained before");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct RunWriter {
     id: String,
     folder: PathBuf,
     /// Locked as long as the run lives; the system releases it however the process ends.
-    _lock: File,
+    lock: File,
 }
 
 impl RunWriter {
@@ -68,7 +68,7 @@ impl RunWriter {
         fs::create_dir_all(runs).with_context(|| format!("cannot make the runs folder {}", runs.display()))?;
         let (id, folder) = new_folder(runs, &recipe.name)?;
         let lock = lock(&folder)?;
-        let run = Self { id, folder, _lock: lock };
+        let run = Self { id, folder, lock };
         run.write_text(file::RECIPE, &recipe.to_toml()?)?;
         run.write_text(file::COMMAND, &command_line())?;
         Ok(run)
@@ -134,6 +134,14 @@ impl RunWriter {
     /// Ends the run with an error, which it records with its whole chain of causes.
     pub fn fail(self, error: &anyhow::Error) -> Result<()> {
         self.write_text(file::ERROR, &format!("{error:#}\n"))
+    }
+}
+
+impl Drop for RunWriter {
+    /// Closing the file would not be enough: a process that is just being started holds a copy of it for a moment.
+    fn drop(&mut self) {
+        // A lock that cannot be released goes with the process.
+        let _ = self.lock.unlock();
     }
 }
 

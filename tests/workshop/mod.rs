@@ -155,7 +155,8 @@ impl Workshop {
 
     /// A photo of a class; the extension is added.
     pub fn photo(&self, name: &str, class: &str, i: usize) -> PathBuf {
-        let (extension, format) = if i.is_multiple_of(2) { ("png", ImageFormat::Png) } else { ("jpg", ImageFormat::Jpeg) };
+        let (extension, format) =
+            if i.is_multiple_of(2) { ("png", ImageFormat::Png) } else { ("jpg", ImageFormat::Jpeg) };
         let mut bytes = std::io::Cursor::new(Vec::new());
         draw(class, i as u64).write_to(&mut bytes, format).expect("an encoded photo");
         self.write(&format!("{name}.{extension}"), bytes.into_inner())
