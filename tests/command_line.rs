@@ -155,7 +155,7 @@ fn wrong_names_keys_and_values_are_answered_with_help_and_exit_code_2() {
         (&["recipe", recipe, "--epochs", "0"], &["train.epochs", "must be from 1"]),
         (&["recipe", recipe, "--set", "backbone.freeze_before=blok2"], &["blok2", "did you mean \"block2"]),
         (&["recipe", recipe, "--set", "backbone.until=block9_conv"], &["backbone.until", "did you mean \"block"]),
-        (&["recipe", recipe, "--set", "backbone.model=resnet5v2"], &["resnet5v2", "Did you mean \"resnet50v2\""]),
+        (&["recipe", recipe, "--set", "backbone.model=resnet5v2"], &["resnet5v2", "did you mean \"resnet50v2\""]),
         (&["recipe", recipe, "--set", "head.layers=[\"dens(3)\"]"], &["head.layers", "dens"]),
         (&["recipe", recipe, "--set", "head.layers=[\"dense(classes)\"]"], &["put gap, gmp or flatten before"]),
         (&["recipe", recipe, "--set", "head.layers=[\"gap\", \"dense(7)\"]"], &["dense(classes)"]),
@@ -167,7 +167,7 @@ fn wrong_names_keys_and_values_are_answered_with_help_and_exit_code_2() {
         (&["recipe", recipe, "--set", "backbone.freeze_before=all"], &["weights.source is \"none\"", "random weights"]),
         (&["recipe", recipe, "--threads", "0"], &["--threads"]),
         (&["recipe"], &["Usage"]),
-        (&["summary", "resnet5v2"], &["Did you mean \"resnet50v2\""]),
+        (&["summary", "resnet5v2"], &["did you mean \"resnet50v2\""]),
         (&["summary", "vgg16", "--freeze-before", "blok5"], &["did you mean \"block5"]),
     ];
     for (arguments, texts) in cases {
@@ -269,6 +269,29 @@ fn a_checkpoint_serves_as_weights_of_the_next_run() {
 }
 
 #[test]
+fn a_checkpoint_brings_its_own_preprocessing_as_weights() {
+    let shop = Workshop::new();
+    shop.photos("photos", 10);
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let contract = "weights.preprocessing={ normalization = { mode = \"caffe\" }, interpolation = \"bicubic\", antialias = true, \
+                    fit = { fit = \"crop\", fraction = 0.875 } }";
+    let (_, first) = shop.train(&["recipe", recipe, "--epochs", "1", "--set", contract]);
+    let best = first.join("best.safetensors");
+    let (_, next) = shop.train(&["recipe", recipe, "--epochs", "1", "--weights", best.to_str().unwrap()]);
+    let contract = |folder: &std::path::Path| {
+        let description = ft::train::checkpoint::describe(&folder.join("best.safetensors")).unwrap().unwrap();
+        description.preprocessing
+    };
+    assert_eq!(contract(&next), contract(&first));
+    assert_eq!(contract(&first).normalization, ft::data::preprocess::Normalization::Caffe);
+    // Another network cannot take them.
+    shop.run(&["baseline", "--model", "vgg16", "--data", "photos", "--weights", best.to_str().unwrap(), "--offline"])
+        .code(2)
+        .says(&["cnn-basic", "vgg16"]);
+}
+
+#[test]
 fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     let shop = Workshop::new();
     shop.photos("photos", 4);
@@ -331,7 +354,7 @@ fn a_baseline_is_trained_from_scratch_or_on_frozen_weights() {
     assert_eq!(result["trainable_params"], 512 * 3 + 3, "a linear classifier");
     assert_eq!(result["recipe"], "baseline-resnet50v2");
     shop.run(&["baseline", "--data", "photos", "--offline"]).code(2).says(&["cnn-basic", "--scratch"]);
-    shop.run(&["baseline", "--model", "vgg61", "--offline"]).code(2).says(&["Did you mean \"vgg16\""]);
+    shop.run(&["baseline", "--model", "vgg61", "--offline"]).code(2).says(&["did you mean \"vgg16\""]);
 }
 
 #[test]

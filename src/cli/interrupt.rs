@@ -1,18 +1,23 @@
-//! Ctrl-C: the first asks to stop in order, the second stops at once.
+//! Ctrl-C: the first asks to stop in order, the second stops at once. SIGTERM, which schedulers send, asks likewise; SIGHUP is
+//! left alone, so that `nohup` works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
 
 use crate::error::say;
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Exit code of a process ended by Ctrl-C, as shells have it.
 const ENDED_BY_INTERRUPT: i32 = 130;
 
-/// From now on Ctrl-C (and SIGTERM) only sets what [`requested`] tells; a second one ends the process.
+/// From now on Ctrl-C and SIGTERM only set what [`requested`] tells; a second Ctrl-C ends the process.
 pub fn install() -> Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&REQUESTED))
+        .context("cannot listen to SIGTERM")?;
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(ENDED_BY_INTERRUPT);

@@ -7,6 +7,7 @@ mod explain;
 mod gallery;
 mod interrupt;
 mod output;
+mod prepare;
 mod recipe;
 mod recorder;
 mod runs;

@@ -1,31 +1,28 @@
 //! A recipe from data to record: what `ft recipe` and `ft baseline` have in common.
 
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
 use super::console::Console;
+use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::{TrainingArgs, interrupt, output};
 use crate::data::check::{Manifest, check};
-use crate::data::dataset::{Dataset, Sample, SplitOptions};
+use crate::data::dataset::{Dataset, Sample};
 use crate::data::feature_cache::FeatureCache;
-use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
-use crate::data::split::{Fractions, Split};
-use crate::data::{catalogue, dataset};
-use crate::download::{self, Hash, OnStderr, Request};
+use crate::data::split::Split;
+use crate::download;
 use crate::error::{Interrupted, say};
 use crate::models::{Network, summary};
 use crate::recipe::Recipe;
-use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, WeightsFile, file};
+use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
 use crate::train::objective::Objective;
 use crate::train::optimizer::{Optimizer, OptimizerConfig};
 use crate::train::source::{CachedSource, PhotoSource, Source};
-use crate::weights;
 
 /// Decoded photos are kept in memory up to this size, for networks that see them in every epoch.
 const PHOTO_MEMORY: usize = 2 << 30;
@@ -59,137 +56,6 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
             Err(error)
         }
     }
-}
-
-/// Everything that must be right before a run exists.
-struct Prepared {
-    dataset: Dataset,
-    description: ModelDescription,
-    network: Network,
-    weights: Option<WeightsFile>,
-    device: Device,
-}
-
-fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &mut Console) -> Result<Prepared> {
-    let dataset = open_dataset(recipe, args.machine.offline)?;
-    dataset.check_classes()?;
-    for note in &dataset.notes {
-        console.log(note);
-    }
-    let resolved = match recipe.weights.source.as_str() {
-        "none" => None,
-        source => Some(weights::resolve(source, args.machine.offline)?),
-    };
-    let model = &recipe.backbone.model;
-    let description = ModelDescription {
-        architecture: model.clone(),
-        until: recipe.backbone.until.clone(),
-        head: recipe.head.layers.clone(),
-        classes: dataset.classes.clone(),
-        image_size: recipe.data.image_size,
-        preprocessing: contract(recipe, resolved.as_ref().and_then(|r| r.entry), console)?,
-        freeze_before: recipe.backbone.freeze_before.clone(),
-        batch_norm: recipe.backbone.batch_norm,
-        loss: recipe.train.loss,
-        dataset: dataset.name.clone(),
-        recipe: recipe.name.clone(),
-        epoch: 0,
-        val_accuracy: None,
-    };
-    let mut network = description.network(recipe.seed, device)?;
-    let weights = match &resolved {
-        None => {
-            ensure!(
-                network.frozen_before() == 0,
-                crate::error::UsageError(format!(
-                    "weights.source is \"none\", but everything before {:?} is frozen: random weights would never learn; \
-                     set backbone.freeze_before=none or give weights",
-                    recipe.backbone.freeze_before
-                ))
-            );
-            None
-        }
-        Some(resolved) => {
-            load_weights(&mut network, recipe, &resolved.path, console)?;
-            Some(WeightsFile {
-                source: recipe.weights.source.clone(),
-                path: resolved.path.display().to_string(),
-                sha256: resolved.sha256.clone(),
-            })
-        }
-    };
-    Ok(Prepared { dataset, description, network, weights, device: device.clone() })
-}
-
-fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
-    let cache = download::cache_dir().join("data");
-    let offline = offline || download::offline_from_env();
-    let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
-        say(&format!("data set {}: {}", entry.name, entry.licence));
-        let urls = [entry.url.to_owned()];
-        let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
-        let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
-        download::fetch(&request, &OnStderr::default())
-    };
-    let located = catalogue::resolve(&recipe.data.source, &cache, offline, &fetch)?;
-    let split = &recipe.data.split;
-    let options = SplitOptions {
-        seed: recipe.data.split_seed,
-        fractions: Fractions { train: split.train, val: split.val, test: split.test },
-        file: recipe.data.split_file.clone(),
-    };
-    dataset::load(&located.name, &located.root, &options)
-}
-
-/// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
-fn contract(recipe: &Recipe, entry: Option<&weights::Entry>, console: &Console) -> Result<Preprocessing> {
-    let model = &recipe.backbone.model;
-    if let Some(entry) = entry
-        && entry.architecture != *model
-    {
-        bail!(crate::error::UsageError(format!(
-            "the weights {} are for {}, but backbone.model is {model}; set backbone.model={} or choose other weights",
-            entry.name, entry.architecture, entry.architecture
-        )));
-    }
-    let known = entry.or_else(|| weights::contract_for(model)).map(|e| &e.preprocessing);
-    match (&recipe.weights.preprocessing, known) {
-        (Some(own), Some(known)) if own != known && recipe.weights.source != "none" => {
-            console.log(&format!(
-                "warning: weights.preprocessing differs from what the weights of {model} expect ({known:?}); accuracy will suffer \
-                 unless these weights were trained that way"
-            ));
-            Ok(own.clone())
-        }
-        (Some(own), _) => Ok(own.clone()),
-        (None, Some(known)) => Ok(known.clone()),
-        (None, None) => Ok(Preprocessing {
-            normalization: Normalization::Unit,
-            interpolation: Interpolation::Bilinear,
-            antialias: false,
-            fit: Fit::Squash,
-        }),
-    }
-}
-
-fn load_weights(network: &mut Network, recipe: &Recipe, path: &Path, console: &Console) -> Result<()> {
-    let file = weights::formats::read(path)?;
-    let specs: Vec<_> = network
-        .named_parameters()
-        .filter(|(spec, _)| !spec.layer.starts_with("head_"))
-        .map(|(spec, _)| spec.clone())
-        .collect();
-    let assigned = weights::assign(&specs, network.graph().naming, file, &recipe.weights.missing)?;
-    network.set_parameters(&assigned.tensors)?;
-    console.log(&format!("weights {}: {} tensors read", path.display(), assigned.tensors.len()));
-    if !assigned.missing.is_empty() {
-        let missing = assigned.missing.len();
-        console.log(&format!(
-            "  {missing} tensors are not in the file and start from random values, as weights.missing allows: {} …",
-            assigned.missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
-        ));
-    }
-    Ok(())
 }
 
 fn execute(
@@ -442,7 +308,7 @@ fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
         percent(result.test_loss)
     ));
     if let Some(expected) = &recipe.expected {
-        say(&format!("the recipe expects a test accuracy of {:.4} ({})", expected.test_accuracy, expected.source));
+        say(&format!("to compare with: test accuracy {:.4} ({})", expected.test_accuracy, expected.source));
     }
     if result.best_epoch.is_some() {
         say(&format!("explain it: ft explain --model {}", result.run));

@@ -1,6 +1,8 @@
 //! A trained model in one file: safetensors with everything that using it needs in its metadata.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,6 +17,9 @@ use crate::recipe::{BatchNormMode, LossKind, head};
 use crate::weights::{LAYOUT_CHANNELS_LAST, LAYOUT_KEY};
 
 const MODEL_KEY: &str = "ft.model";
+
+/// Longer headers than any model's are no safetensors header.
+const MAX_HEADER: u64 = 100 << 20;
 
 /// What a model is, without its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +101,28 @@ pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> R
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))?;
     write_atomically(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+/// What a file says of itself, if it is a model written by [`save`]; `None` for any other file.
+///
+/// # Errors
+/// If the file cannot be read, or its description is damaged.
+pub fn describe(path: &Path) -> Result<Option<ModelDescription>> {
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut length = [0; 8];
+    if file.read_exact(&mut length).is_err() || u64::from_le_bytes(length) > MAX_HEADER {
+        return Ok(None);
+    }
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length))
+        .read_to_end(&mut header)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let Ok(header) = serde_json::from_slice::<serde_json::Value>(&header) else { return Ok(None) };
+    match header.get("__metadata__").and_then(|m| m.get(MODEL_KEY)).and_then(|d| d.as_str()) {
+        Some(description) => serde_json::from_str(description)
+            .with_context(|| format!("the description of the model in {} is damaged", path.display())),
+        None => Ok(None),
+    }
 }
 
 /// Reads a model written by [`save`].

@@ -1,0 +1,162 @@
+//! What must be right before a run exists: photos, weights, network.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use candle_core::Device;
+
+use super::TrainingArgs;
+use super::console::Console;
+use crate::data::dataset::{Dataset, SplitOptions};
+use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
+use crate::data::split::Fractions;
+use crate::data::{catalogue, dataset};
+use crate::download::{self, Hash, OnStderr, Request};
+use crate::error::{UsageError, say, usage};
+use crate::models::Network;
+use crate::recipe::Recipe;
+use crate::runs::WeightsFile;
+use crate::train::checkpoint::{self, ModelDescription};
+use crate::weights::{self, Resolved};
+
+/// Everything that must be right before a run exists.
+pub struct Prepared {
+    pub dataset: Dataset,
+    pub description: ModelDescription,
+    pub network: Network,
+    pub weights: Option<WeightsFile>,
+    pub device: Device,
+}
+
+/// Finds photos and weights and builds the network; writes nothing but downloads.
+///
+/// # Errors
+/// A usage error for what the recipe asks in vain; any other for what cannot be found, fetched or read.
+pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &mut Console) -> Result<Prepared> {
+    let dataset = open_dataset(recipe, args.machine.offline)?;
+    dataset.check_classes()?;
+    for note in &dataset.notes {
+        console.log(note);
+    }
+    let resolved = match recipe.weights.source.as_str() {
+        "none" => None,
+        source => Some(weights::resolve(source, args.machine.offline)?),
+    };
+    let model = &recipe.backbone.model;
+    let description = ModelDescription {
+        architecture: model.clone(),
+        until: recipe.backbone.until.clone(),
+        head: recipe.head.layers.clone(),
+        classes: dataset.classes.clone(),
+        image_size: recipe.data.image_size,
+        preprocessing: contract(recipe, resolved.as_ref(), console)?,
+        freeze_before: recipe.backbone.freeze_before.clone(),
+        batch_norm: recipe.backbone.batch_norm,
+        loss: recipe.train.loss,
+        dataset: dataset.name.clone(),
+        recipe: recipe.name.clone(),
+        epoch: 0,
+        val_accuracy: None,
+    };
+    let mut network = description.network(recipe.seed, device)?;
+    let weights = match &resolved {
+        None => {
+            ensure!(
+                network.frozen_before() == 0,
+                UsageError(format!(
+                    "weights.source is \"none\", but everything before {:?} is frozen: random weights would never learn; \
+                     set backbone.freeze_before=none or give weights",
+                    recipe.backbone.freeze_before
+                ))
+            );
+            None
+        }
+        Some(resolved) => {
+            load_weights(&mut network, recipe, &resolved.path, console)?;
+            Some(WeightsFile {
+                source: recipe.weights.source.clone(),
+                path: resolved.path.display().to_string(),
+                sha256: resolved.sha256.clone(),
+            })
+        }
+    };
+    Ok(Prepared { dataset, description, network, weights, device: device.clone() })
+}
+
+fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
+    let cache = download::cache_dir().join("data");
+    let offline = offline || download::offline_from_env();
+    let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
+        say(&format!("data set {}: {}", entry.name, entry.licence));
+        let urls = [entry.url.to_owned()];
+        let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
+        let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
+        download::fetch(&request, &OnStderr::default())
+    };
+    let located = catalogue::resolve(&recipe.data.source, &cache, offline, &fetch)?;
+    let split = &recipe.data.split;
+    let options = SplitOptions {
+        seed: recipe.data.split_seed,
+        fractions: Fractions { train: split.train, val: split.val, test: split.test },
+        file: recipe.data.split_file.clone(),
+    };
+    dataset::load(&located.name, &located.root, &options)
+}
+
+/// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
+fn contract(recipe: &Recipe, weights: Option<&Resolved>, console: &Console) -> Result<Preprocessing> {
+    let model = &recipe.backbone.model;
+    let checkpoint = weights.map(|w| checkpoint::describe(&w.path)).transpose()?.flatten();
+    let own = match (&checkpoint, weights.and_then(|w| w.entry)) {
+        (Some(description), _) => Some((&description.architecture, &description.preprocessing)),
+        (None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
+        (None, None) => None,
+    };
+    if let Some((architecture, _)) = own
+        && architecture != model
+    {
+        return Err(usage(format!(
+            "the weights {} are for {architecture}, but backbone.model is {model}; set backbone.model={architecture} or choose other \
+             weights",
+            recipe.weights.source
+        )));
+    }
+    let known = own.map(|(_, contract)| contract).or_else(|| weights::contract_for(model).map(|e| &e.preprocessing));
+    match (&recipe.weights.preprocessing, known) {
+        (Some(asked), Some(known)) if asked != known && weights.is_some() => {
+            console.log(&format!(
+                "warning: weights.preprocessing differs from what the weights of {model} expect ({known:?}); accuracy will suffer \
+                 unless these weights were trained that way"
+            ));
+            Ok(asked.clone())
+        }
+        (Some(asked), _) => Ok(asked.clone()),
+        (None, Some(known)) => Ok(known.clone()),
+        (None, None) => Ok(Preprocessing {
+            normalization: Normalization::Unit,
+            interpolation: Interpolation::Bilinear,
+            antialias: false,
+            fit: Fit::Squash,
+        }),
+    }
+}
+
+fn load_weights(network: &mut Network, recipe: &Recipe, path: &Path, console: &Console) -> Result<()> {
+    let file = weights::formats::read(path)?;
+    let specs: Vec<_> = network
+        .named_parameters()
+        .filter(|(spec, _)| !spec.layer.starts_with("head_"))
+        .map(|(spec, _)| spec.clone())
+        .collect();
+    let assigned = weights::assign(&specs, network.graph().naming, file, &recipe.weights.missing)?;
+    network.set_parameters(&assigned.tensors)?;
+    console.log(&format!("weights {}: {} tensors read", path.display(), assigned.tensors.len()));
+    if !assigned.missing.is_empty() {
+        let missing = assigned.missing.len();
+        console.log(&format!(
+            "  {missing} tensors are not in the file and start from random values, as weights.missing allows: {} …",
+            assigned.missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    Ok(())
+}
