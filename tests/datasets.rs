@@ -604,8 +604,8 @@ fn a_folder_is_used_as_it_is_and_an_unknown_name_gets_a_suggestion() {
     let unknown = catalogue::resolve("tf_flower", root.path(), false, &fetch);
     assert!(is_usage(&unknown));
     let text = message(unknown);
-    assert!(text.contains("Did you mean \"tf_flowers\"?"), "{text}");
-    assert!(!message(catalogue::resolve("imagenet", root.path(), false, &fetch)).contains("Did you mean"));
+    assert!(text.contains("did you mean \"tf_flowers\"?"), "{text}");
+    assert!(!message(catalogue::resolve("imagenet", root.path(), false, &fetch)).contains("did you mean"));
 }
 
 #[test]
