@@ -93,8 +93,13 @@ fn execute(
         "a frozen layer has changed during training; this is a bug in ft, please report it with {}",
         run.folder().display()
     );
+    let something_frozen = network.frozen_before() > 0;
     let mut console = recorder.into_console();
-    finish(recipe, prepared, run, &fitted, &objective, &mut console, started)
+    if something_frozen {
+        console.log(&format!("frozen layers unchanged by training (sha256 {frozen})"));
+    }
+    let result = finish(recipe, prepared, run, &fitted, &objective, &mut console, started)?;
+    Ok(RunResult { frozen_sha256: something_frozen.then_some(frozen), ..result })
 }
 
 /// Reads every photo once; broken ones are listed and left out.
@@ -218,6 +223,7 @@ fn finish(
     let counts = summary::counts(network);
     let mut result = RunResult {
         run: run.id().to_owned(),
+        folder: std::path::absolute(run.folder())?.display().to_string(),
         recipe: recipe.name.clone(),
         dataset: dataset.name.clone(),
         model: recipe.backbone.model.clone(),

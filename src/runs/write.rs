@@ -28,13 +28,17 @@ pub struct SkippedRow {
 pub struct RunResult {
     /// Name of the run folder.
     pub run: String,
+    /// Where it lay when the run ended.
+    pub folder: String,
     pub recipe: String,
     pub dataset: String,
     pub model: String,
+    /// Names, in the order of the outputs.
     pub classes: Vec<String>,
-
     pub total_params: usize,
     pub trainable_params: usize,
+    /// SHA-256 over the frozen layers' parameters, the same before and after training; absent if nothing was frozen.
+    pub frozen_sha256: Option<String>,
     /// Epochs completed.
     pub epochs: usize,
     /// The epoch of the best checkpoint, counted from 1.
