@@ -11,13 +11,13 @@ mod networks;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use common::{Tensors, assert_close, assert_values_close, formula_input, golden_json, golden_tensors, values};
+use common::{Tensors, assert_close, assert_values_close, formula_input_seeded, golden_json, golden_tensors, values};
 use ft::explain::cam::{
     FeatureMap, HeatMap, Method, class_activation_map, grad_cam_plus_plus_weights, grad_cam_weights, x_grad_cam_weights,
 };
 use ft::models::{ActivationGradient, Architecture, Network};
 use ft::recipe::BatchNormMode;
-use networks::formula_network;
+use networks::formula_network_seeded;
 use serde_json::Value;
 
 const RELATIVE: f64 = 3e-5;
@@ -116,11 +116,12 @@ struct Resnet {
 impl Resnet {
     fn at(&mut self, size: usize) -> &mut (Network, Tensor) {
         self.sizes.entry(size).or_insert_with(|| {
-            let gain = golden_json("cam/cam.json")["gain"].as_f64().expect("a gain");
+            let json = golden_json("cam/cam.json");
+            let (gain, seed) = (json["gain"].as_f64().expect("a gain"), json["seed"].as_u64().expect("a seed"));
             let graph = Architecture::find("resnet50-torch").unwrap().with_top((size, size), 1000).unwrap();
-            let channels_first = formula_input("input", &[1, 3, size, size]);
+            let channels_first = formula_input_seeded("input", &[1, 3, size, size], seed);
             let image = channels_first.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-            (formula_network(graph, gain), image)
+            (formula_network_seeded(graph, gain, seed), image)
         })
     }
 

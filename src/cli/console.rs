@@ -1,10 +1,11 @@
 //! What a long command shows on stderr: a progress bar on a terminal, plain lines elsewhere.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::interrupt;
 use crate::error::{Interrupted, say};
@@ -40,8 +41,13 @@ impl Console {
         self.started = Instant::now();
         self.last_line = self.started;
         if self.terminal {
-            let style = ProgressStyle::with_template("{prefix:<14} [{bar:28}] {pos}/{len} {per_sec}, {eta} left {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // A formatter cannot fail to write to its line.
+                let _ = write!(out, "{:.0} images/s", state.per_sec());
+            };
+            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {rate}, {eta} left {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .with_key("rate", rate);
             let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(self.what.clone());
             self.bar = Some(bar);
         }
