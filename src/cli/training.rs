@@ -73,9 +73,9 @@ fn execute(
     run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
     console.log(&summary::training_table(network, recipe.train.lr));
-    let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
+    let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
     let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
     let frozen = network.frozen_hash()?;
     let mut recorder = Recorder::new(run, description.clone(), console);
