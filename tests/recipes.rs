@@ -325,7 +325,7 @@ fn wrong_usage_ends_with_code_2_and_a_message_on_stderr() {
         (&["recipe", "cnn-basic", "--set", "train.lr=0", "--set", "x=1"], "2 problems"),
         (&["recipe", "cnn-basic", "--device", "tpu"], "cpu, cuda, metal, auto"),
         (&["baseline", "--threads", "0"], "--threads"),
-        (&["baseline", "--set", "train.lr=much"], "train.lr: expected a number"),
+        (&["baseline", "--scratch", "--set", "train.lr=much"], "train.lr: expected a number"),
         (&["explain", "--alpha", "2"], "from 0 to 1"),
         (&["recip"], "recipe"),
         (&[], "Usage"),
