@@ -236,7 +236,12 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     ];
     (general, data, layers, rates, weights).prop_map(|(general, data, layers, rates, weights)| {
         let mut recipe = Recipe { name: general.0, description: general.1, seed: general.2, ..Recipe::default() };
-        recipe.expected = general.3.map(|a| Expected { test_accuracy: a, tolerance: a / 3.0, source: "s".to_owned() });
+        recipe.expected = general.3.map(|a| Expected {
+            dataset: "d".to_owned(),
+            test_accuracy: a,
+            tolerance: a / 3.0,
+            source: "s".to_owned(),
+        });
         recipe.data.source = data.0;
         recipe.data.split_file = data.1.map(PathBuf::from);
         recipe.data.image_size = data.2;

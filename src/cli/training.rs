@@ -9,6 +9,7 @@ use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::{TrainingArgs, interrupt, output};
+use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::feature_cache::FeatureCache;
@@ -16,7 +17,7 @@ use crate::data::split::Split;
 use crate::download;
 use crate::error::{Interrupted, say};
 use crate::models::{Network, summary};
-use crate::recipe::Recipe;
+use crate::recipe::{Expected, Recipe};
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
@@ -299,6 +300,21 @@ fn predictions(
         .collect()
 }
 
+/// Whether these are the classes of the known data set `name`, wherever the photos lie.
+fn is_dataset(name: &str, classes: &[String]) -> bool {
+    catalogue::ENTRIES.iter().any(|entry| entry.name == name && entry.classes == classes)
+}
+
+fn comparison(expected: &Expected, accuracy: f64) -> String {
+    let Expected { dataset, test_accuracy, tolerance, source } = expected;
+    let verdict = match accuracy - test_accuracy {
+        d if d < -tolerance => format!("this run is {:.4} below it", -d),
+        d if d > *tolerance => format!("this run is {d:.4} above it"),
+        _ => "this run confirms it".to_owned(),
+    };
+    format!("expected on {dataset}: {test_accuracy:.4} ± {tolerance} ({source}); {verdict}")
+}
+
 /// The last words: figures on stderr, the JSON object on stdout if asked for.
 fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
@@ -313,11 +329,30 @@ fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
         percent(result.test_accuracy),
         percent(result.test_loss)
     ));
-    if let Some(expected) = &recipe.expected {
-        say(&format!("to compare with: test accuracy {:.4} ({})", expected.test_accuracy, expected.source));
+    if let (Some(expected), Some(accuracy)) = (&recipe.expected, result.test_accuracy)
+        && is_dataset(&expected.dataset, &result.classes)
+    {
+        say(&comparison(expected, accuracy));
     }
     if result.best_epoch.is_some() {
         say(&format!("explain it: ft explain --model {}", result.run));
     }
     if json { output::print_json(result) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_compared_with_what_its_own_data_set_should_give() {
+        let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"].map(String::from);
+        assert!(is_dataset("tf_flowers", &flowers));
+        assert!(!is_dataset("tf_flowers", &["cat".to_owned(), "dog".to_owned()]));
+        let expected =
+            Expected { dataset: "tf_flowers".into(), test_accuracy: 0.88, tolerance: 0.02, source: "a study".into() };
+        assert!(comparison(&expected, 0.87).contains("confirms"));
+        assert!(comparison(&expected, 0.80).contains("0.0800 below"));
+        assert!(comparison(&expected, 0.95).contains("0.0700 above"));
+    }
 }

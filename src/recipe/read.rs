@@ -386,6 +386,7 @@ fn check_train(train: &Train, problems: &mut Problems) {
 fn expected_result(node: &Node, problems: &mut Problems) -> Expected {
     let mut result = Expected { tolerance: 0.02, ..Expected::default() };
     let mut section = Section::new(Some(node), "expected", problems);
+    section.value("dataset", &mut result.dataset);
     section.value("test_accuracy", &mut result.test_accuracy);
     section.value("tolerance", &mut result.tolerance);
     section.value("source", &mut result.source);

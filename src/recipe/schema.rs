@@ -220,6 +220,8 @@ impl TryFrom<ClassWeightsText> for ClassWeights {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expected {
+    /// The known data set on which it was reached; the figure says nothing about others.
+    pub dataset: String,
     /// Fraction of test photos classified correctly.
     pub test_accuracy: f64,
     /// Distance that is still a confirmation. Default 0.02.
