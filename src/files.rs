@@ -58,8 +58,13 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// SHA-256 of a file's content, as hexadecimal digits.
 pub fn sha256_file(path: &Path) -> Result<String> {
+    hash_file::<Sha256>(path)
+}
+
+/// Hash of a file's content, as hexadecimal digits.
+pub fn hash_file<H: Digest>(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut hasher = Sha256::new();
+    let mut hasher = H::new();
     let mut buffer = vec![0u8; 1 << 20];
     loop {
         let n = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;

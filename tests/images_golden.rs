@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use common::{Tensors, assert_values_close, golden, golden_json, golden_tensors, values};
 use ft::data::decode::decode;
-use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, network_view, normalize, preprocess};
+use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, Region, fit, normalize, preprocess};
 use ft::data::resize::{Pixels, resize_f32, resize_u8};
 use image::{ImageFormat, RgbImage};
 use proptest::prelude::*;
@@ -33,6 +33,13 @@ fn pillow_pixels(decoded: &Tensors, name: &str) -> RgbImage {
     let tensor = decoded.get(name);
     let (height, width) = (tensor.dims()[0] as u32, tensor.dims()[1] as u32);
     RgbImage::from_raw(width, height, values(tensor).iter().map(|&v| v as u8).collect()).expect("pixels")
+}
+
+/// The picture that a network sees of a photo, and the part of the photo that it shows.
+fn seen(image: &RgbImage, size: usize, contract: &Preprocessing) -> (RgbImage, Region) {
+    let pixels = fit(image, size, contract).expect("a fitted photo").into_u8();
+    let view = RgbImage::from_raw(size as u32, size as u32, pixels).expect("its size");
+    (view, Region::seen(contract.fit, size, image.dimensions()).expect("a region"))
 }
 
 #[test]
@@ -100,7 +107,7 @@ fn a_central_crop_matches_torchvision() {
         let fit = Fit::Crop { fraction: 0.875 };
         let contract = Preprocessing { normalization: TORCH, interpolation, antialias: true, fit };
 
-        let (view, region) = network_view(&image, 32, &contract).expect("view");
+        let (view, region) = seen(&image, 32, &contract);
         assert_values_close(key, &image_values(&view), &values(expected.get(&format!("{key}/pixels"))), 0.0, 1.0);
         let resized = &table["center_crop"][row]["resized_wh"];
         for (side, length, offset, extent) in
@@ -160,7 +167,7 @@ fn squash_without_antialiasing_is_the_resize_of_keras_dataset_loader() {
         preprocess(&image, 32, &contract, &mut inputs).expect("preprocess");
         let actual: Vec<f64> = inputs.iter().map(|&v| f64::from(v) * 255.0).collect();
         assert_values_close(key, &actual, &values(expected.get(&format!("jpg200x150/{key}"))), 0.0, 1e-3);
-        let (view, region) = network_view(&image, 32, &contract).expect("view");
+        let (view, region) = seen(&image, 32, &contract);
         assert_eq!(view.dimensions(), (32, 32));
         assert_eq!((region.x, region.y, region.width, region.height), (0.0, 0.0, 200.0, 150.0));
     }

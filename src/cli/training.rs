@@ -99,8 +99,14 @@ fn execute(
     if something_frozen {
         console.log(&format!("frozen layers unchanged by training (sha256 {frozen})"));
     }
-    let result = finish(recipe, prepared, run, &fitted, &objective, &mut console, started)?;
-    Ok(RunResult { frozen_sha256: something_frozen.then_some(frozen), ..result })
+    let test = evaluate_best(recipe, prepared, run, sources.val.as_deref(), &objective, &mut console)?;
+    Ok(RunResult {
+        frozen_sha256: something_frozen.then_some(frozen),
+        test_loss: test.map(|(loss, _)| loss),
+        test_accuracy: test.map(|(_, accuracy)| accuracy),
+        seconds: started.elapsed().as_secs_f64(),
+        ..training_result(recipe, prepared, run, &fitted)?
+    })
 }
 
 /// Reads every photo once; broken ones are listed and left out.
@@ -210,61 +216,65 @@ impl Schedule {
     }
 }
 
-/// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos.
-fn finish(
+/// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos; writes what it
+/// predicts. Returns test loss and accuracy, if there are a checkpoint and test photos.
+fn evaluate_best(
     recipe: &Recipe,
     prepared: &Prepared,
     run: &RunWriter,
-    fitted: &Fitted,
+    val: Option<&dyn Source>,
     objective: &Objective,
     console: &mut Console,
-    started: Instant,
-) -> Result<RunResult> {
-    let Prepared { dataset, network, device, .. } = prepared;
-    let counts = summary::counts(network);
-    let mut result = RunResult {
+) -> Result<Option<(f64, f64)>> {
+    let best = run.path(file::BEST);
+    if !best.is_file() {
+        return Ok(None);
+    }
+    let (description, network) = checkpoint::load(&best, &prepared.device)?;
+    let mut rows = Vec::new();
+    let mut predict = |split: Split, source: &dyn Source| -> Result<Vec<Vec<f32>>> {
+        console.begin(&format!("predict {}", split.name()), source.len());
+        let batch_size = recipe.train.evaluation_batch_size;
+        let logits = predict_all(&network, source, batch_size, &mut |n| console.progress(n, ""))?;
+        console.end();
+        rows.extend(predictions(split, prepared.dataset.split(split), &logits, &description)?);
+        Ok(logits)
+    };
+    // The validation photos' first half is there already.
+    if let Some(val) = val {
+        predict(Split::Val, val)?;
+    }
+    let samples = &prepared.dataset.test;
+    let mut figures = None;
+    if !samples.is_empty() {
+        let ModelDescription { image_size, preprocessing, .. } = &description;
+        let photos = PhotoSource::new(samples.clone(), *image_size, preprocessing, 0, &prepared.device)?;
+        figures = Some(test_figures(&predict(Split::Test, &photos)?, samples, objective)?);
+    }
+    run.write_predictions(&rows)?;
+    Ok(figures)
+}
+
+/// What is known of the result before the test.
+fn training_result(recipe: &Recipe, prepared: &Prepared, run: &RunWriter, fitted: &Fitted) -> Result<RunResult> {
+    let counts = summary::counts(&prepared.network);
+    Ok(RunResult {
         run: run.id().to_owned(),
         folder: std::path::absolute(run.folder())?.display().to_string(),
         recipe: recipe.name.clone(),
-        dataset: dataset.name.clone(),
+        dataset: prepared.dataset.name.clone(),
         model: recipe.backbone.model.clone(),
-        classes: dataset.classes.clone(),
+        classes: prepared.dataset.classes.clone(),
         total_params: counts.total,
         trainable_params: counts.trainable,
         epochs: fitted.epochs,
         best_epoch: fitted.best.as_ref().map(|b| b.epoch),
         best_val_accuracy: fitted.best.as_ref().and_then(|b| b.val_accuracy),
         train_images_per_second: fitted.images_per_second,
-        skipped_images: dataset.skipped.len(),
+        skipped_images: prepared.dataset.skipped.len(),
         interrupted: fitted.interrupted,
         ..RunResult::default()
-    };
-    let best = run.path(file::BEST);
-    if best.is_file() {
-        let (description, network) = checkpoint::load(&best, device)?;
-        let mut rows = Vec::new();
-        for split in [Split::Val, Split::Test] {
-            let samples = dataset.split(split);
-            if samples.is_empty() {
-                continue;
-            }
-            let photos =
-                PhotoSource::new(samples.to_vec(), description.image_size, &description.preprocessing, 0, device)?;
-            console.begin(&format!("predict {}", split.name()), samples.len());
-            let logits =
-                predict_all(&network, &photos, recipe.train.evaluation_batch_size, &mut |n| console.progress(n, ""))?;
-            console.end();
-            if split == Split::Test {
-                let (loss, accuracy) = test_figures(&logits, samples, objective)?;
-                result.test_loss = Some(loss);
-                result.test_accuracy = Some(accuracy);
-            }
-            rows.extend(predictions(split, samples, &logits, &description)?);
-        }
-        run.write_predictions(&rows)?;
-    }
-    result.seconds = started.elapsed().as_secs_f64();
-    Ok(result)
+    })
 }
 
 fn test_figures(logits: &[Vec<f32>], samples: &[Sample], objective: &Objective) -> Result<(f64, f64)> {

@@ -1,6 +1,6 @@
 //! From a decoded photo to the numbers a network expects: resize, crop, normalise.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -139,18 +139,6 @@ fn fill<T: Copy>(values: &[T], normalization: &Normalization, out: &mut [f32], i
 /// If `size` is 0 or above [`MAX_SIZE`], the crop fraction is not in (0, 1], or `out` has another length.
 pub fn preprocess(image: &RgbImage, size: usize, contract: &Preprocessing, out: &mut [f32]) -> Result<()> {
     normalize(&fit(image, size, contract)?, &contract.normalization, out)
-}
-
-/// What the network sees of a photo: the `size` x `size` picture before normalisation, and the part of the photo that it
-/// shows. Explanations paint over the one and are mapped back by the other.
-///
-/// # Errors
-/// As [`fit`].
-pub fn network_view(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<(RgbImage, Region)> {
-    let plan = Plan::new(image.dimensions(), size, contract.fit)?;
-    let pixels = fit(image, size, contract)?.into_u8();
-    let view = RgbImage::from_raw(plan.size, plan.size, pixels).context("size of the fitted photo")?;
-    Ok((view, plan.region(image.dimensions())))
 }
 
 impl Normalization {

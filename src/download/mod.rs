@@ -4,13 +4,12 @@ mod http;
 mod progress;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use md5::Md5;
-use sha2::Digest;
 
 use crate::files;
 
@@ -67,16 +66,7 @@ impl std::fmt::Display for Hash {
 
 /// MD5 of a file's content, as hexadecimal digits. For comparison with published sums, not for security.
 pub fn md5_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut hasher = Md5::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        let n = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
-        if n == 0 {
-            return Ok(files::hex(&hasher.finalize()));
-        }
-        hasher.update(buffer.get(..n).unwrap_or_default());
-    }
+    files::hash_file::<Md5>(path)
 }
 
 /// How patient a download is.

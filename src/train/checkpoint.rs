@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::metrics::softmax;
 use crate::data::preprocess::Preprocessing;
 use crate::files::write_atomically;
 use crate::models::{Architecture, Graph, Network, attach_head};
@@ -66,10 +67,8 @@ impl ModelDescription {
         match self.loss {
             LossKind::Sigmoid => logits.iter().map(|&x| (1.0 / (1.0 + (-f64::from(x)).exp())) as f32).collect(),
             LossKind::Softmax => {
-                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - largest).exp()).collect();
-                let sum: f64 = powers.iter().sum();
-                powers.iter().map(|p| (p / sum) as f32).collect()
+                let logits: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
+                softmax(&logits).into_iter().map(|p| p as f32).collect()
             }
         }
     }
