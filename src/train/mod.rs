@@ -1,9 +1,11 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
 pub mod checkpoint;
+pub mod ema;
 pub mod fit;
 pub mod metrics;
 pub mod objective;
 pub mod observer;
 pub mod optimizer;
 pub mod source;
+pub mod stream;
