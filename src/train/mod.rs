@@ -3,9 +3,15 @@
 pub mod checkpoint;
 pub mod ema;
 pub mod fit;
+pub mod layer_lr;
+pub mod lr_find;
 pub mod metrics;
 pub mod objective;
 pub mod observer;
 pub mod optimizer;
+pub mod pace;
+pub mod phases;
 pub mod source;
+pub mod step;
 pub mod stream;
+pub mod trainer;
