@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::arguments::{MachineArgs, RunsArgs, TrainingArgs};
 use super::console::Console;
+use super::interrupt;
 use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
 use super::training::{check_training, read_photos};
-use super::interrupt;
 use crate::error::say;
 use crate::models::{Network, summary};
 use crate::recipe::{Recipe, load};
@@ -97,8 +97,6 @@ pub fn run(args: &Args) -> Result<()> {
     check_training(&recipe, &prepared)?;
     interrupt::install()?;
     let curve = test(&recipe, &mut prepared, range, console)?;
-    draw(&args.plot, &recipe, &curve)?;
-    say(&format!("plot {}", args.plot.display()));
     if args.json {
         let plot = args.plot.display().to_string();
         return print_json(&Report { recipe: &recipe.name, dataset: &prepared.dataset.name, plot, curve: &curve });
@@ -199,6 +197,7 @@ fn conclusion(curve: &Curve) -> String {
             "the loss falls fastest at {steepest:.2e}; a tenth of the rate with the smallest loss is {tenth:.2e}\n\
              suggestion, the smaller of the two: --set train.lr={suggestion:.1e}\n"
         ),
-        _ => "the loss never falls in this range: no suggestion; try --from and --to further down, or more --steps\n".to_owned(),
+        _ => "the loss never falls in this range: no suggestion; try --from and --to further down, or more --steps\n"
+            .to_owned(),
     }
 }

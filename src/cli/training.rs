@@ -20,8 +20,8 @@ use crate::recipe::{Expected, Recipe};
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, argmax, predict_all};
-use crate::train::objective::Objective;
 use crate::train::layer_lr;
+use crate::train::objective::Objective;
 use crate::train::observer::Observer;
 use crate::train::pace::needs_validation;
 use crate::train::phases::{frozen_throughout, phases};
@@ -65,9 +65,9 @@ pub(super) fn check_training(recipe: &Recipe, prepared: &Prepared) -> Result<()>
     frozen_throughout(&phases(recipe), prepared.network.graph())?;
     layer_lr::factors(&recipe.train, prepared.network.graph())?;
     match needs_validation(&recipe.train) {
-        Some(key) if prepared.dataset.val.is_empty() => {
-            Err(usage(format!("{key} watches validation photos, but there are none; take it out, or set data.split.val")))
-        }
+        Some(key) if prepared.dataset.val.is_empty() => Err(usage(format!(
+            "{key} watches validation photos, but there are none; take it out, or set data.split.val"
+        ))),
         _ => Ok(()),
     }
 }
@@ -211,9 +211,7 @@ fn evaluate_best(
         Ok(logits)
     };
     let ModelDescription { image_size, preprocessing, .. } = &description;
-    let open = |samples: &[Sample]| {
-        PhotoSource::new(samples.to_vec(), *image_size, preprocessing, 0, &prepared.device)
-    };
+    let open = |samples: &[Sample]| PhotoSource::new(samples.to_vec(), *image_size, preprocessing, 0, &prepared.device);
     let Dataset { val: val_samples, test: samples, .. } = &prepared.dataset;
     match val {
         // The validation photos' first half is there already, unless the best epoch was before it changed.

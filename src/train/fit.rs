@@ -106,7 +106,7 @@ pub fn evaluate(
     let mut tally = Tally::default();
     for batch in source.batches(order, batch_size, 0)? {
         let batch = batch?;
-        let logits = network.output(source.cut(), batch.crossing)?;
+        let logits = network.output(source.cut(), batch.crossing.clone())?;
         let loss = objective.loss(&logits, &batch.labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         tally.add(loss, &logits, &batch)?;
     }

@@ -40,9 +40,8 @@ fn named(train: &Train, layer: &Layer) -> Option<f64> {
 
 /// The number of each layer's stage, counted from 0 at the input; head layers count as the last stage.
 fn stages(graph: &Graph) -> Vec<i32> {
-    let has_kernel = |layer: &Layer| {
-        layer.params.iter().filter_map(|&p| graph.params.get(p)).any(|spec| spec.kind.is_kernel())
-    };
+    let has_kernel =
+        |layer: &Layer| layer.params.iter().filter_map(|&p| graph.params.get(p)).any(|spec| spec.kind.is_kernel());
     let with_kernels: BTreeSet<_> =
         graph.layers.iter().filter(|l| !l.head && has_kernel(l)).filter_map(|l| l.groups.first()).collect();
     let (mut stage, mut current) = (0, None);
@@ -64,7 +63,8 @@ fn check_names(train: &Train, graph: &Graph) -> Result<()> {
     let known: Vec<&str> =
         graph.layers.iter().flat_map(|l| l.groups.iter().chain([&l.name])).map(String::as_str).collect();
     let unknown = |name: &&String| !known.contains(&name.as_str());
-    let wrong: Vec<_> = train.lr_scale.keys().filter(unknown).map(|n| format!("{n:?}{}", suggestion(n, &known))).collect();
+    let wrong: Vec<_> =
+        train.lr_scale.keys().filter(unknown).map(|n| format!("{n:?}{}", suggestion(n, &known))).collect();
     if wrong.is_empty() {
         return Ok(());
     }

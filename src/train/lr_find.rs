@@ -35,7 +35,9 @@ impl Range {
     pub fn check(self) -> Result<Self> {
         let Self { from, to, steps } = self;
         if !(from > 0.0 && to > from && to.is_finite()) {
-            return Err(usage(format!("learning rates from {from:e} to {to:e}: the range must begin above 0 and rise")));
+            return Err(usage(format!(
+                "learning rates from {from:e} to {to:e}: the range must begin above 0 and rise"
+            )));
         }
         if !(10..=1_000_000).contains(&steps) {
             return Err(usage(format!("a range test of {steps} steps: there must be 10 to 1000000")));
@@ -94,8 +96,15 @@ pub fn lr_find(
     let mut trainer = Trainer::new(&recipe, objective, network.graph())?;
     let batches = (range.steps * recipe.train.accumulate) as u64;
     observer.begin("learning rates", batches as usize * recipe.train.batch_size.min(train.len()));
-    let mut course =
-        RangeCourse { range, accumulate: recipe.train.accumulate, observer, smoother: Smoother::default(), step: 0, group: Group::default(), photos: 0 };
+    let mut course = RangeCourse {
+        range,
+        accumulate: recipe.train.accumulate,
+        observer,
+        smoother: Smoother::default(),
+        step: 0,
+        group: Group::default(),
+        photos: 0,
+    };
     let tried = trainer.run(network, train, (0, batches), &mut course);
     let smoother = course.smoother;
     observer.end();

@@ -1,6 +1,7 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
 pub mod checkpoint;
+pub mod early_stopping;
 pub mod ema;
 pub mod fit;
 pub mod layer_lr;
@@ -11,6 +12,8 @@ pub mod observer;
 pub mod optimizer;
 pub mod pace;
 pub mod phases;
+pub mod plateau;
+pub mod schedule;
 pub mod source;
 pub mod step;
 pub mod stream;

@@ -38,7 +38,8 @@ impl OptimizerConfig {
     /// What a recipe asks for.
     pub fn from_recipe(train: &Train) -> Self {
         let rule = match train.optimizer {
-            OptimizerKind::Sgd => Rule::Sgd { momentum: train.momentum, nesterov: train.nesterov },
+            OptimizerKind::Sgd => Rule::Sgd { momentum: train.momentum(), nesterov: train.nesterov },
+            OptimizerKind::Rmsprop => todo!(),
             OptimizerKind::Adam | OptimizerKind::Adamw => {
                 Rule::Adam { beta_1: train.beta_1, beta_2: train.beta_2, epsilon: train.epsilon() }
             }

@@ -58,7 +58,8 @@ impl Accumulator {
                 self.scale(self.photos as f64)?;
             }
             for (name, gradient) in gradients {
-                let sum = self.sum.get_mut(&name).with_context(|| format!("no gradient of {name} in the batches before"))?;
+                let sum =
+                    self.sum.get_mut(&name).with_context(|| format!("no gradient of {name} in the batches before"))?;
                 *sum = (&*sum + (gradient * photos as f64)?)?;
             }
         }

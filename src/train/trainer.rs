@@ -13,7 +13,7 @@ use super::ema::Ema;
 use super::fit::{Fitted, Tally, evaluate};
 use super::objective::Objective;
 use super::observer::{EpochMetrics, Observer};
-use super::optimizer::Optimizer;
+use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
 use super::source::{FeatureBatch, Source};
@@ -122,7 +122,7 @@ impl<'a> Trainer<'a> {
             recipe,
             objective,
             phases,
-            optimizer: optimizer(&recipe.train, graph)?,
+            optimizer: Optimizer::new(OptimizerConfig::from_recipe(&recipe.train)),
             ema: recipe.train.ema.map(Ema::new),
             epoch: 0,
             best: None,
@@ -163,7 +163,9 @@ impl<'a> Trainer<'a> {
         val: Option<&dyn Source>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        if val.is_none() && let Some(key) = needs_validation(&self.recipe.train) {
+        if val.is_none()
+            && let Some(key) = needs_validation(&self.recipe.train)
+        {
             return Err(usage(format!("{key} watches validation photos, but there are none")));
         }
         for source in [Some(train), val].into_iter().flatten() {
