@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod early_stopping;
 pub mod fit;
+pub mod layer_lr;
 pub mod metrics;
 pub mod objective;
 pub mod observer;
