@@ -5,6 +5,7 @@
 //! assert_eq!(recipe.train.lr, 3e-4);
 //! ```
 
+mod augmentation;
 pub mod head;
 mod problems;
 mod read;
@@ -16,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{suggestion, usage};
+pub use augmentation::Augmentation;
 use problems::Problems;
 pub use schema::{
     Backbone, BatchNormMode, ClassWeights, Convention, Data, Expected, Head, LossKind, OptimizerKind, Recipe, Split,

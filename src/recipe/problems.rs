@@ -27,6 +27,11 @@ impl Problems {
                 self.locate_below(child, &path);
             }
         }
+        if let Item::Array(items) = &node.item {
+            for (i, item) in items.iter().enumerate() {
+                self.locate_below(item, &format!("{path}[{i}]"));
+            }
+        }
     }
 
     /// A mistake in the value of `key` (`train.lr`), reported at the place the key was written, if it was.

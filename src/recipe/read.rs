@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::augmentation::augmentation;
 use super::head;
 use super::problems::Problems;
 use super::schema::{Backbone, ClassWeights, Data, Expected, Head, Recipe, Split, Train, Weights};
@@ -128,21 +129,21 @@ pub fn word<T: Clone>(node: &Node, words: &[(&str, T)]) -> Result<T, String> {
 }
 
 /// A table of the recipe while it is read: knows which keys were asked for, so that the others can be reported.
-struct Section<'n, 'p> {
+pub(super) struct Section<'n, 'p> {
     node: Option<&'n Node>,
-    path: &'static str,
+    path: String,
     known: Vec<&'static str>,
     problems: &'p mut Problems,
 }
 
 impl<'n, 'p> Section<'n, 'p> {
-    fn new(node: Option<&'n Node>, path: &'static str, problems: &'p mut Problems) -> Self {
+    pub(super) fn new(node: Option<&'n Node>, path: &str, problems: &'p mut Problems) -> Self {
         if let Some(node) = node
             && !matches!(node.item, Item::Table(_))
         {
             problems.at_key(path, &expected("a table", node));
         }
-        Self { node, path, known: Vec::new(), problems }
+        Self { node, path: path.to_owned(), known: Vec::new(), problems }
     }
 
     fn key_path(&self, key: &str) -> String {
@@ -150,7 +151,7 @@ impl<'n, 'p> Section<'n, 'p> {
     }
 
     /// Reads a key, if it is there.
-    fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
+    pub(super) fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
         self.known.push(key);
         let Some(node) = self.node.and_then(|n| n.child(key)) else { return };
         match T::from_node(node) {
@@ -159,14 +160,19 @@ impl<'n, 'p> Section<'n, 'p> {
         }
     }
 
-    /// A key that holds a table of its own.
-    fn table(&mut self, key: &'static str) -> Option<&'n Node> {
+    /// A key that is read elsewhere, such as a table of its own.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         self.node.and_then(|n| n.child(key))
     }
 
+    /// Reports a mistake in the value of a key.
+    pub(super) fn problem(&mut self, key: &str, message: &str) {
+        self.problems.at_key(&self.key_path(key), message);
+    }
+
     /// Reports the keys that nobody asked for.
-    fn finish(self) {
+    pub(super) fn finish(self) {
         let Some(Node { item: Item::Table(entries), .. }) = self.node else { return };
         for (key, _) in entries.iter().filter(|(key, _)| !self.known.contains(&key.as_str())) {
             let hint = match (nearest(key, &self.known), section_of(key)) {
@@ -181,8 +187,9 @@ impl<'n, 'p> Section<'n, 'p> {
 
 /// The section in which a key would have been right.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 5] = [
+    let sections: [(&str, &[&str]); 6] = [
         ("data", &["split_file", "image_size", "split", "split_seed"]),
+        ("augmentation", &["copies", "steps"]),
         ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
         ("weights", &["missing", "preprocessing"]),
         ("head", &["layers"]),
@@ -211,10 +218,12 @@ pub fn recipe(root: &Node, problems: &mut Problems) -> Recipe {
     section.value("name", &mut recipe.name);
     section.value("description", &mut recipe.description);
     section.value("seed", &mut recipe.seed);
-    let tables = ["data", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
+    let tables =
+        ["data", "augmentation", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
     section.finish();
-    let [data_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
+    let [data_node, augmentation_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
     recipe.data = data(data_node, problems);
+    recipe.augmentation = augmentation(augmentation_node, recipe.data.image_size, problems);
     recipe.backbone = backbone(backbone_node, problems);
     recipe.weights = weights(weights_node, problems);
     recipe.head = head_layers(head_node, problems);
