@@ -53,7 +53,7 @@ impl Mixing {
     /// labels came in. An order of chance makes that a chance partner.
     ///
     /// Inputs are a linear function of pixels, the same for all images, so it does not matter that they are normalised already.
-    pub(super) fn apply(&self, inputs: &mut [f32], size: usize, labels: &[u32]) -> Mixed {
+    pub fn apply(&self, inputs: &mut [f32], size: usize, labels: &[u32]) -> Mixed {
         let image_len = (size * size * 3).max(1);
         let first_partner: Vec<f32> = inputs.rchunks_exact(image_len).next().unwrap_or_default().to_vec();
         let mut rest = inputs;

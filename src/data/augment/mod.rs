@@ -106,12 +106,28 @@ impl Action {
 pub struct Augmenter {
     steps: Vec<Step>,
     key: u64,
+    copies: usize,
 }
 
 impl Augmenter {
     /// The steps are applied in their order.
     pub fn new(steps: Vec<Step>, seed: u64) -> Self {
-        Self { steps, key: mix(seed, hash_name("augmentation")) }
+        Self { steps, key: mix(seed, hash_name("augmentation")), copies: 0 }
+    }
+
+    /// Instead of anew in each epoch, photos are changed once: the set is each photo as it is and `copies` changed ones.
+    pub fn with_copies(self, copies: usize) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// Number of fixed changed copies of each photo; 0: changed anew in each epoch.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
     /// Whether parts of photos are taken, so that fitted photos cannot be kept.
