@@ -20,7 +20,7 @@ use crate::recipe::{Expected, Recipe};
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, argmax, predict_all};
-use crate::train::layer_lr;
+use crate::train::layer_lr::parameter_options;
 use crate::train::objective::Objective;
 use crate::train::observer::Observer;
 use crate::train::pace::needs_validation;
@@ -63,7 +63,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
 /// Mistakes of the recipe that only the network and the photos show, told before anything is written.
 pub(super) fn check_training(recipe: &Recipe, prepared: &Prepared) -> Result<()> {
     frozen_throughout(&phases(recipe), prepared.network.graph())?;
-    layer_lr::factors(&recipe.train, prepared.network.graph())?;
+    parameter_options(prepared.network.graph(), &recipe.train)?;
     match needs_validation(&recipe.train) {
         Some(key) if prepared.dataset.val.is_empty() => Err(usage(format!(
             "{key} watches validation photos, but there are none; take it out, or set data.split.val"

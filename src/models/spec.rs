@@ -36,11 +36,6 @@ pub enum ParamKind {
 }
 
 impl ParamKind {
-    /// Whether it is the kernel of a convolution or a dense layer.
-    pub fn is_kernel(self) -> bool {
-        matches!(self, Self::ConvKernel | Self::DenseKernel | Self::FlattenedDenseKernel { .. })
-    }
-
     /// Whether gradient descent may change it; moving statistics are updated by the forward pass instead.
     pub fn is_weight(self) -> bool {
         !matches!(self, Self::MovingMean | Self::MovingVariance)

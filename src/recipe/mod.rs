@@ -5,6 +5,7 @@
 //! assert_eq!(recipe.train.lr, 3e-4);
 //! ```
 
+mod augmentation;
 pub mod head;
 mod problems;
 mod read;
@@ -18,6 +19,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{suggestion, usage};
+pub use augmentation::Augmentation;
 use problems::Problems;
 pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,

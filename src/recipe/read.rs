@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::augmentation::augmentation;
 use super::head;
 use super::problems::Problems;
 use super::schema::{Backbone, Data, Expected, Head, Recipe, Split, Weights};
@@ -157,8 +158,13 @@ impl<'n, 'p> Section<'n, 'p> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Reads a key, if it is there.
+    pub fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
+        self.try_value(key, value);
+    }
+
     /// Reads a key, if it is there. False if it is there and cannot be read.
-    pub fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) -> bool {
+    pub fn try_value<T: FromNode>(&mut self, key: &'static str, value: &mut T) -> bool {
         self.known.push(key);
         let Some(node) = self.node.and_then(|n| n.child(key)) else { return true };
         match T::from_node(node) {
@@ -179,10 +185,15 @@ impl<'n, 'p> Section<'n, 'p> {
         self.value(key, value);
     }
 
-    /// A key that holds a table of its own.
+    /// A key that is read elsewhere, such as a table of its own.
     pub fn table(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         self.node.and_then(|n| n.child(key))
+    }
+
+    /// Reports a mistake in the value of a key.
+    pub(super) fn problem(&mut self, key: &str, message: &str) {
+        self.problems.at_key(&self.key_path(key), message);
     }
 
     /// Reports the keys that nobody asked for.
@@ -201,8 +212,9 @@ impl<'n, 'p> Section<'n, 'p> {
 
 /// The section in which a key would have been right.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 5] = [
+    let sections: [(&str, &[&str]); 6] = [
         ("data", &["split_file", "image_size", "split", "split_seed"]),
+        ("augmentation", &["copies", "steps"]),
         ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
         ("weights", &["missing", "preprocessing"]),
         ("head", &["layers"]),
@@ -218,10 +230,12 @@ pub fn recipe(root: &Node, problems: &mut Problems) -> Recipe {
     section.value("name", &mut recipe.name);
     section.value("description", &mut recipe.description);
     section.value("seed", &mut recipe.seed);
-    let tables = ["data", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
+    let tables =
+        ["data", "augmentation", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
     section.finish();
-    let [data_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
+    let [data_node, augmentation_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
     recipe.data = data(data_node, problems);
+    recipe.augmentation = augmentation(augmentation_node, recipe.data.image_size, problems);
     recipe.backbone = backbone(backbone_node, problems);
     recipe.weights = weights(weights_node, problems);
     recipe.head = head_layers(head_node, problems);

@@ -67,6 +67,17 @@ pub enum ScheduleKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         epochs: Option<f64>,
     },
+    /// From the learning rate to `minimum` with a power of what is left of the time (Keras `PolynomialDecay`, torch
+    /// `PolynomialLR`): a straight line by default.
+    Polynomial {
+        /// The last learning rate itself, not a factor. Default 0.
+        minimum: f64,
+        /// Default 1.
+        power: f64,
+        /// Length. Default: up to the end. After it the rate stays.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epochs: Option<f64>,
+    },
     /// Up to the learning rate and down to nearly nothing (Smith and Topin 2018; torch `OneCycleLR`, which also moves the
     /// momentum; this does not).
     OneCycle(OneCycle),
@@ -209,12 +220,13 @@ enum Kind {
     MultiStep,
     Exponential,
     Cosine,
+    Polynomial,
     OneCycle,
     Plateau,
 }
 
 words!(Kind: Constant = "constant", Step = "step", MultiStep = "multi_step", Exponential = "exponential", Cosine = "cosine",
-    OneCycle = "one_cycle", Plateau = "plateau");
+    Polynomial = "polynomial",    OneCycle = "one_cycle", Plateau = "plateau");
 
 const SCHEDULE: &str = "train.schedule";
 
@@ -223,7 +235,7 @@ pub(super) fn schedule(node: Option<&Node>, problems: &mut Problems) -> Schedule
     let mut schedule = Schedule::default();
     let mut section = Section::new(node, SCHEDULE, problems);
     let mut kind = Kind::Constant;
-    let kind_is_known = section.value("kind", &mut kind);
+    let kind_is_known = section.try_value("kind", &mut kind);
     section.value("warmup_epochs", &mut schedule.warmup_epochs);
     section.value("warmup_start", &mut schedule.warmup_start);
     section.value("update", &mut schedule.update);
@@ -265,6 +277,13 @@ fn fields(kind: Kind, section: &mut Section<'_, '_>) -> ScheduleKind {
             section.value("epochs", &mut epochs);
             ScheduleKind::Cosine { minimum, epochs }
         }
+        Kind::Polynomial => {
+            let (mut minimum, mut power, mut epochs) = (0.0, 1.0, None);
+            section.value("minimum", &mut minimum);
+            section.value("power", &mut power);
+            section.value("epochs", &mut epochs);
+            ScheduleKind::Polynomial { minimum, power, epochs }
+        }
         Kind::OneCycle => {
             let mut cycle = OneCycle::default();
             section.value("pct_start", &mut cycle.pct_start);
@@ -294,11 +313,11 @@ fn check_schedule(schedule: &Schedule, problems: &mut Problems) {
     require(schedule.warmup_epochs >= 0.0, "warmup_epochs", "must not be negative");
     require((0.0..=1.0).contains(&schedule.warmup_start), "warmup_start", "must be a fraction from 0 to 1");
     let factor_fits = |factor: f64| factor > 0.0 && factor <= 1.0;
-    let (factor_words, every_words) = ("must be above 0 and at most 1", "must be above 0");
+    let (factor_words, positive_words) = ("must be above 0 and at most 1", "must be above 0");
     match &schedule.kind {
         ScheduleKind::Constant => {}
         ScheduleKind::Step { every, factor } | ScheduleKind::Exponential { every, factor, .. } => {
-            require(*every > 0.0, "every", every_words);
+            require(*every > 0.0, "every", positive_words);
             require(factor_fits(*factor), "factor", factor_words);
         }
         ScheduleKind::MultiStep(MultiStep { milestones, factor }) => {
@@ -308,7 +327,12 @@ fn check_schedule(schedule: &Schedule, problems: &mut Problems) {
         }
         ScheduleKind::Cosine { minimum, epochs } => {
             require(*minimum >= 0.0, "minimum", "must not be negative");
-            require(epochs.is_none_or(|e| e > 0.0), "epochs", every_words);
+            require(epochs.is_none_or(|e| e > 0.0), "epochs", positive_words);
+        }
+        ScheduleKind::Polynomial { minimum, power, epochs } => {
+            require(*minimum >= 0.0, "minimum", "must not be negative");
+            require(*power > 0.0, "power", positive_words);
+            require(epochs.is_none_or(|e| e > 0.0), "epochs", positive_words);
         }
         ScheduleKind::OneCycle(cycle) => {
             require(cycle.pct_start > 0.0 && cycle.pct_start < 1.0, "pct_start", "must be between 0 and 1");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::augmentation::Augmentation;
 use super::read::words;
 use super::train::Train;
 use crate::data::preprocess::Preprocessing;
@@ -18,6 +19,7 @@ pub struct Recipe {
     /// All randomness (initial weights, shuffling, dropout) follows from it. Default 0.
     pub seed: u64,
     pub data: Data,
+    pub augmentation: Augmentation,
     pub backbone: Backbone,
     pub weights: Weights,
     pub head: Head,

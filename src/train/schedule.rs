@@ -50,8 +50,11 @@ impl Schedule {
                 base * factor.powf(exponent)
             }
             ScheduleKind::Cosine { minimum, epochs } => {
-                let length = epochs.unwrap_or(self.epochs - self.plan.warmup_epochs);
-                self.cosine(base, minimum.min(base), time / length)
+                self.cosine(base, minimum.min(base), time / self.length(*epochs))
+            }
+            ScheduleKind::Polynomial { minimum, power, epochs } => {
+                let (minimum, left) = (minimum.min(base), 1.0 - (time / self.length(*epochs)).min(1.0));
+                minimum + (base - minimum) * left.powf(*power)
             }
             ScheduleKind::OneCycle(cycle) => one_cycle(cycle, base, step, self.epochs * self.steps_per_epoch),
         }
@@ -63,6 +66,11 @@ impl Schedule {
             Update::Step => steps / self.steps_per_epoch,
             Update::Epoch => whole(steps / self.steps_per_epoch),
         }
+    }
+
+    /// Epochs from the end of the warm-up to the end of the decay.
+    fn length(&self, epochs: Option<f64>) -> f64 {
+        epochs.unwrap_or(self.epochs - self.plan.warmup_epochs)
     }
 
     /// Number of milestones behind `time`.

@@ -11,6 +11,7 @@ use candle_core::Tensor;
 
 use super::ema::Ema;
 use super::fit::{Fitted, Tally, evaluate};
+use super::layer_lr::parameter_options;
 use super::objective::Objective;
 use super::observer::{EpochMetrics, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig};
@@ -118,11 +119,13 @@ impl<'a> Trainer<'a> {
     pub fn new(recipe: &'a Recipe, objective: &'a Objective, graph: &Graph) -> Result<Self> {
         let phases = phases(recipe);
         frozen_throughout(&phases, graph)?;
+        let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
+        optimizer.set_options(parameter_options(graph, &recipe.train)?);
         Ok(Self {
             recipe,
             objective,
             phases,
-            optimizer: Optimizer::new(OptimizerConfig::from_recipe(&recipe.train)),
+            optimizer,
             ema: recipe.train.ema.map(Ema::new),
             epoch: 0,
             best: None,
