@@ -1,6 +1,6 @@
 //! ft fine-tunes image classifiers and shows why they decide.
 //!
-//! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`. A lower layer never imports a
+//! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`, `report`. A lower layer never imports a
 //! higher one; `docs/ARCHITECTURE.md` is the map.
 
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod models;
 pub mod ops;
 pub mod random;
 pub mod recipe;
+pub mod report;
 pub mod runs;
 pub mod train;
 pub mod weights;
