@@ -14,8 +14,8 @@ use plotters::style::{FontStyle, register_font};
 use super::ticks::Ticks;
 use crate::data::preprocess::Interpolation;
 use crate::data::resize::resize_u8;
-use crate::explain::files::write_png;
-use crate::explain::text;
+use crate::draw::png::write_png;
+use crate::draw::text;
 use crate::files::write_atomically;
 
 /// How numbers lie on an axis.
