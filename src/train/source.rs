@@ -17,6 +17,17 @@ pub struct FeatureBatch {
     /// What crosses the cut: images `[batch, height, width, 3]` at cut 0, else outputs of the first half's layers.
     pub crossing: Vec<Tensor>,
     pub labels: Vec<u32>,
+    /// Set if each image is a mixture of two, as mixup and cutmix make them.
+    pub mixed: Option<Mixed>,
+}
+
+/// The other half of a batch of mixtures: the loss is `share * loss(labels) + (1 - share) * loss(mixed.labels)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixed {
+    /// Labels of the images that were mixed in, in the order of the batch.
+    pub labels: Vec<u32>,
+    /// What remains of the images that [`FeatureBatch::labels`] belongs to, in 0..=1.
+    pub share: f32,
 }
 
 /// Batches of FeatureBatch, prepared ahead where that takes time.
@@ -24,7 +35,7 @@ pub type Batches<'a> = Box<dyn Iterator<Item = Result<FeatureBatch>> + 'a>;
 
 /// A fixed set of labelled photos.
 pub trait Source {
-    /// Number of photos.
+    /// Number of photos; fixed augmented copies count as photos of their own.
     fn len(&self) -> usize;
 
     /// Whether there are none.
@@ -36,7 +47,9 @@ pub trait Source {
     fn cut(&self) -> usize;
 
     /// The photos with the given indices, in this order, in batches of `batch_size` (the last may be smaller).
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>>;
+    ///
+    /// `epoch` counts from 1 and decides what augmentation makes of them; 0 is evaluation: nothing is augmented.
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>>;
 }
 
 /// Photos, decoded and preprocessed in the background; everything after them is computed each time.
@@ -63,7 +76,7 @@ impl PhotoSource {
     fn tensor(&self, batch: Batch) -> Result<FeatureBatch> {
         let shape = (batch.labels.len(), self.size, self.size, 3);
         let images = Tensor::from_vec(batch.inputs, shape, &self.device)?;
-        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels })
+        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels, mixed: None })
     }
 }
 
@@ -76,7 +89,7 @@ impl Source for PhotoSource {
         0
     }
 
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, _epoch: u64) -> Result<Batches<'a>> {
         let batches = self.loader.batches(order.to_vec(), batch_size)?;
         Ok(Box::new(batches.map(|batch| self.tensor(batch?))))
     }
@@ -155,7 +168,7 @@ impl CachedSource {
             crossing.push(Tensor::from_vec(values, dims, &self.device)?);
         }
         let label = |&i: &usize| self.labels.get(i).copied().ok_or_else(|| anyhow!("photo {i} has no label"));
-        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()? })
+        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()?, mixed: None })
     }
 }
 
@@ -169,7 +182,7 @@ fn build(
 ) -> Result<FeatureReader> {
     let order: Vec<usize> = (0..photos.len()).collect();
     let mut done = 0;
-    for batch in photos.batches(&order, batch_size)? {
+    for batch in photos.batches(&order, batch_size, 0)? {
         let batch = batch?;
         let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
         let outputs = network.forward_to(cut, images)?;
@@ -194,7 +207,7 @@ impl Source for CachedSource {
         self.cut
     }
 
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, _epoch: u64) -> Result<Batches<'a>> {
         let batches: Vec<Vec<usize>> = order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();
         Ok(Box::new(batches.into_iter().map(|indices| self.batch(&indices))))
     }
