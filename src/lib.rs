@@ -1,11 +1,12 @@
 //! ft fine-tunes image classifiers and shows why they decide.
 //!
-//! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`. A lower layer never imports a
-//! higher one; `docs/ARCHITECTURE.md` is the map.
+//! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`, `report`; `draw` serves whoever makes
+//! pictures. A lower layer never imports a higher one; `docs/ARCHITECTURE.md` is the map.
 
 pub mod cli;
 pub mod data;
 pub mod download;
+pub mod draw;
 pub mod error;
 pub mod explain;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod models;
 pub mod ops;
 pub mod random;
 pub mod recipe;
+pub mod report;
 pub mod runs;
 pub mod train;
 pub mod weights;

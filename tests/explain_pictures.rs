@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use ft::data::preprocess::{Fit, Region};
+use ft::draw::colour::{ColourMap, blend};
+use ft::draw::png::write_png;
+use ft::draw::sheet::{SheetHeader, contact_sheet};
+use ft::draw::text::{TextStyle, has_glyph};
 use ft::explain::cam::{FeatureMap, HeatMap, Method, Placement};
-use ft::explain::colour::{ColourMap, blend};
-use ft::explain::files::{write_npy, write_png};
+use ft::explain::files::write_npy;
 use ft::explain::overlay::{CardStyle, ExplainedPhoto, card, overlay, percent};
 use ft::explain::select::{Prediction, right_predictions, wrong_predictions};
-use ft::explain::sheet::{SheetHeader, contact_sheet};
-use ft::explain::text::{TextStyle, has_glyph};
 use ft::models::Centres;
 use image::{Rgb, RgbImage};
 use proptest::prelude::*;
@@ -387,7 +388,7 @@ fn header() -> SheetHeader {
         title: "Wrong predictions · cnn-basic".into(),
         lines: vec!["flower_photos".into(), "Grad-CAM at conv3".into()],
         empty: "no wrong predictions among 353 test photos".into(),
-        colours: ColourMap::Turbo,
+        colours: Some(ColourMap::Turbo),
     }
 }
 

@@ -12,13 +12,14 @@ use serde::Serialize;
 use super::console::Console;
 use crate::data::decode::{decode, has_known_magic};
 use crate::data::preprocess::{Region, preprocess};
+use crate::draw::colour::ColourMap;
+use crate::draw::png::write_png;
+use crate::draw::sheet::{DEFAULT_COLUMNS, SheetHeader, contact_sheet};
 use crate::error::usage;
 use crate::explain::cam::{FeatureMap, HeatMap, Method, Placement};
-use crate::explain::colour::ColourMap;
-use crate::explain::files::{write_npy, write_png};
+use crate::explain::files::write_npy;
 use crate::explain::overlay::{CardStyle, ExplainedPhoto, card};
 use crate::explain::select::{Prediction, right_predictions, wrong_predictions};
-use crate::explain::sheet::{DEFAULT_COLUMNS, SheetHeader, contact_sheet};
 use crate::models::{Network, Shape};
 use crate::runs::{Environment, file, read_predictions};
 use crate::train::checkpoint::ModelDescription;
@@ -254,7 +255,7 @@ impl Gallery {
                 format!("{} at {} {class}", explainer.method, explainer.layer),
             ],
             empty: format!("nothing to show: {shown}"),
-            colours: ColourMap::Jet,
+            colours: Some(ColourMap::Jet),
         };
         write_png(&self.out.join(format!("sheet-{kind}.png")), &contact_sheet(&header, cards, DEFAULT_COLUMNS)?)
     }

@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
 
 use super::cam::{HeatMap, Placement};
-use super::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
-use super::colour::{ColourMap, DEFAULT_ALPHA, blend};
-use super::text::TextStyle;
 use crate::data::preprocess::Region;
+use crate::draw::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
+use crate::draw::colour::{ColourMap, DEFAULT_ALPHA, blend};
+use crate::draw::text::TextStyle;
 
 /// A region on a picture of the photo of the given (width, height), in whole pixels, at least one.
 fn on_picture(region: &Region, photo: (u32, u32), picture: (u32, u32)) -> PixelRect {
@@ -291,13 +291,5 @@ fn draw_sign(picture: &mut RgbImage, centre: (f32, f32), radius: f32, is_right: 
     };
     for (from, to) in strokes {
         line(picture, from, to, width, palette::CARD);
-    }
-}
-
-/// Draws a horizontal colour bar, 0 left and 1 right.
-pub fn draw_colour_bar(picture: &mut RgbImage, bar: PixelRect, colours: ColourMap) {
-    for x in bar.x..bar.right() {
-        let value = (x - bar.x) as f32 / (bar.width.max(2) - 1) as f32;
-        fill(picture, PixelRect { x, width: 1, ..bar }, colours.colour(value));
     }
 }

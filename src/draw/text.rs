@@ -11,8 +11,8 @@ use image::{Rgb, RgbImage};
 
 use super::canvas::blend_pixel;
 
-const REGULAR: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
-const BOLD: &[u8] = include_bytes!("../../assets/DejaVuSans-Bold-subset.ttf");
+pub(crate) const REGULAR: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
+pub(crate) const BOLD: &[u8] = include_bytes!("../../assets/DejaVuSans-Bold-subset.ttf");
 
 static FONTS: LazyLock<[FontRef<'static>; 2]> = LazyLock::new(|| {
     [REGULAR, BOLD]

@@ -3,9 +3,8 @@
 use anyhow::Result;
 use image::RgbImage;
 
-use super::canvas::{PixelRect, blank, palette, paste};
+use super::canvas::{PixelRect, blank, fill, palette, paste};
 use super::colour::ColourMap;
-use super::overlay::draw_colour_bar;
 use super::text::TextStyle;
 
 /// What a sheet says besides its cards.
@@ -17,8 +16,8 @@ pub struct SheetHeader {
     pub lines: Vec<String>,
     /// What stands in place of cards if there are none: `no wrong predictions among 353 test photos`.
     pub empty: String,
-    /// The colours of the maps on the cards.
-    pub colours: ColourMap,
+    /// The colours of the maps on the cards, for the legend in the corner, where there are maps.
+    pub colours: Option<ColourMap>,
 }
 
 /// Cards in a row, unless there are fewer: three cards are six pictures.
@@ -67,24 +66,35 @@ fn draw_header(page: &mut RgbImage, header: &SheetHeader) {
     let title = TextStyle::bold(TITLE, palette::INK);
     let small = TextStyle::regular(LINE, palette::QUIET);
     // Only the title stands beside the colour bar.
-    let room = right - left - (BAR_WIDTH + MARGIN) as f32;
+    let bar = if header.colours.is_some() { BAR_WIDTH + MARGIN } else { 0 };
+    let room = right - left - bar as f32;
     let baseline = MARGIN as f32 + TITLE * 0.8;
     title.draw(page, left, baseline, &title.fit(&header.title, room));
     for (index, line) in header.lines.iter().enumerate() {
         let baseline = baseline + TITLE * 0.65 + LINE * 1.5 * (index as f32 + 0.6);
         small.draw(page, left, baseline, &small.fit(line, right - left));
     }
-    draw_legend(page, header, right);
+    if let Some(colours) = header.colours {
+        draw_legend(page, colours, right);
+    }
 }
 
 /// The colour bar in the right corner, with what its ends mean.
-fn draw_legend(page: &mut RgbImage, header: &SheetHeader, right: f32) {
+fn draw_legend(page: &mut RgbImage, colours: ColourMap, right: f32) {
     let bar = PixelRect { x: right as u32 - BAR_WIDTH, y: MARGIN + 4, width: BAR_WIDTH, height: 10 };
-    draw_colour_bar(page, bar, header.colours);
+    draw_colour_bar(page, bar, colours);
     let label = TextStyle::regular(12.0, palette::QUIET);
     let baseline = bar.bottom() as f32 + 15.0;
     label.draw(page, bar.x as f32, baseline, "0  weakest");
     label.draw_right(page, right, baseline, "strongest  1");
+}
+
+/// Draws a horizontal colour bar, 0 left and 1 right.
+fn draw_colour_bar(picture: &mut RgbImage, bar: PixelRect, colours: ColourMap) {
+    for x in bar.x..bar.right() {
+        let value = (x - bar.x) as f32 / (bar.width.max(2) - 1) as f32;
+        fill(picture, PixelRect { x, width: 1, ..bar }, colours.colour(value));
+    }
 }
 
 fn draw_empty(page: &mut RgbImage, header: &SheetHeader, top: u32) {
