@@ -36,6 +36,7 @@ pub struct Args {
 /// A usage error for what is wrong with the arguments; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
     let model = Architecture::find(&args.model)?.name;
+    let model = model.as_str();
     let mut overrides = Vec::new();
     if model != PLAIN {
         overrides.push(format!("name=\"baseline-{model}\""));
