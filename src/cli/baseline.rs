@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         overrides.push(format!("name=\"baseline-{model}\""));
         overrides.push(format!("description=\"{model} as a baseline\""));
         overrides.push(format!("backbone.model=\"{model}\""));
+        overrides.push("backbone.initializer=he_normal".into());
         overrides.push("head.layers=[\"gap\", \"dense(classes)\"]".into());
     }
     if !args.scratch {

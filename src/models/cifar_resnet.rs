@@ -51,9 +51,11 @@ impl Form {
             return Ok(Self { units: (depth - 2) / 6, projections });
         }
         let below = depth.clamp(8, DEEPEST).saturating_sub(2) / 6 * 6 + 2;
-        let above = (below + 6).min(DEEPEST);
+        let near = if below == DEEPEST { below - 6..=below } else { below..=below + 6 };
         Err(format!(
-            "the number of layers is 6n+2, from 8 to {DEEPEST}; the nearest are {PREFIX}{below}{suffix} and {PREFIX}{above}{suffix}"
+            "the number of layers is 6n+2, from 8 to {DEEPEST}; the nearest are {PREFIX}{}{suffix} and {PREFIX}{}{suffix}",
+            near.start(),
+            near.end()
         ))
     }
 }

@@ -18,8 +18,8 @@ use anyhow::{Context, Result};
 use crate::error::{suggestion, usage};
 use problems::Problems;
 pub use schema::{
-    Backbone, BatchNormMode, ClassWeights, Convention, Data, Expected, Head, LossKind, OptimizerKind, Recipe, Split,
-    Train, Weights,
+    Backbone, BatchNormMode, ClassWeights, Convention, Data, Expected, Head, Initializer, LossKind, OptimizerKind,
+    Recipe, Split, Train, Weights,
 };
 use tree::{Item, Node};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::head;
 use super::problems::Problems;
-use super::schema::{Backbone, ClassWeights, Data, Expected, Head, Recipe, Split, Train, Weights};
+use super::schema::{Backbone, ClassWeights, Data, Expected, Head, LossKind, Recipe, Split, Train, Weights};
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
 use crate::error::{nearest, suggestion};
@@ -183,7 +183,7 @@ impl<'n, 'p> Section<'n, 'p> {
 fn section_of(key: &str) -> Option<&'static str> {
     let sections: [(&str, &[&str]); 5] = [
         ("data", &["split_file", "image_size", "split", "split_seed"]),
-        ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
+        ("backbone", &["model", "until", "freeze_before", "batch_norm", "initializer"]),
         ("weights", &["missing", "preprocessing"]),
         ("head", &["layers"]),
         (
@@ -219,6 +219,11 @@ pub fn recipe(root: &Node, problems: &mut Problems) -> Recipe {
     recipe.weights = weights(weights_node, problems);
     recipe.head = head_layers(head_node, problems);
     recipe.train = train(train_node, problems);
+    if recipe.head.is_binary() {
+        // Both words mean binary cross entropy of the head's one number. The network makes two logits of it, so that
+        // everything downstream sees a softmax over two classes, which is the same.
+        recipe.train.loss = LossKind::Softmax;
+    }
     recipe.expected = expected_node.map(|node| expected_result(node, problems));
     recipe
 }
@@ -267,6 +272,7 @@ fn backbone(node: Option<&Node>, problems: &mut Problems) -> Backbone {
     section.value("model", &mut backbone.model);
     section.value("until", &mut backbone.until);
     section.value("batch_norm", &mut backbone.batch_norm);
+    section.value("initializer", &mut backbone.initializer);
     let mut freeze_before = LayerName(backbone.freeze_before.clone());
     section.value("freeze_before", &mut freeze_before);
     section.finish();
