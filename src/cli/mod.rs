@@ -11,6 +11,7 @@ mod prepare;
 mod recipe;
 mod recorder;
 mod runs;
+mod sources;
 mod summary;
 mod training;
 
