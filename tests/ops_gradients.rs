@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{assert_close, formula_input, values};
-use ft::ops::{self, Backend, Conv2d, CrossEntropy, LossConvention, Needed, Normalization, Padding, Pool, Reduction};
+use ft::ops::{
+    self, Backend, Conv2d, CrossEntropy, LossConvention, Needed, Normalization, Padding, Pool, Reduction, Subsample,
+};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -152,6 +154,59 @@ fn padding_activation_and_dropout_gradients_are_finite_differences() {
     let grad = random64("grad", &[2, 4, 5, 2]);
     let gradient = ops::zero_pad_backward(&grad, padding).expect("backward");
     assert_is_gradient("zero pad", &image, &gradient, &grad, |x| ops::zero_pad(x, padding).expect("forward"));
+}
+
+#[test]
+fn shortcut_and_binary_gradients_are_finite_differences() {
+    let backend = Backend::Composed;
+    let x = random64("x", &[2, 5, 4, 2]);
+    for by in [Subsample { stride: 2, before: 1, after: 1 }, Subsample { stride: 3, before: 0, after: 2 }] {
+        let forward = |x: &Tensor| ops::subsample(backend, x, by).expect("forward");
+        let grad = random64("grad", forward(&x).dims());
+        let gradient = ops::subsample_backward(backend, x.dims(), &grad, by).expect("backward");
+        assert_is_gradient("subsample", &x, &gradient, &grad, forward);
+    }
+    let (z, grad) = (random64("z", &[4, 1]), random64("grad", &[4, 2]));
+    let gradient = ops::binary_logits_backward(backend, &grad).expect("backward");
+    assert_is_gradient("binary logits", &z, &gradient, &grad, |z| ops::binary_logits(backend, z).expect("forward"));
+}
+
+#[test]
+fn the_shortcut_keeps_every_second_pixel_between_channels_of_zeros() {
+    let x = Tensor::arange(1f32, 13.0, &Device::Cpu).and_then(|x| x.reshape((1, 3, 4, 1))).expect("x");
+    for backend in [Backend::Native, Backend::Composed] {
+        let y = ops::subsample(backend, &x, Subsample { stride: 2, before: 1, after: 2 }).expect("forward");
+        assert_eq!(y.dims(), [1, 2, 2, 4]);
+        let expected = [1.0, 3.0, 9.0, 11.0].map(|v| [0.0, v, 0.0, 0.0]).concat();
+        assert_eq!(values(&y), expected);
+        assert!(ops::subsample(backend, &x, Subsample { stride: 0, before: 1, after: 1 }).is_err());
+    }
+}
+
+/// What a head that ends in `dense(1)` rests on: nothing downstream needs to know of it.
+#[test]
+fn softmax_cross_entropy_of_binary_logits_is_binary_cross_entropy() {
+    let z = Tensor::new(&[[-30.0f64], [-1.3], [0.0], [0.7], [25.0]], &Device::Cpu).expect("z");
+    for (smoothing, labels) in [(0.0, [0u32, 1, 1, 0, 1]), (0.1, [1, 0, 1, 1, 0])] {
+        let targets: Vec<f64> = labels.iter().map(|&label| f64::from(label)).collect();
+        let targets = Tensor::from_vec(targets, (5, 1), &Device::Cpu).expect("targets");
+        let binary =
+            ops::SigmoidCrossEntropy { label_smoothing: smoothing, pos_weight: None, reduction: Reduction::Mean };
+        let (expected, expected_gradient) = ops::sigmoid_cross_entropy(&z, &targets, &binary).expect("loss");
+        let settings = CrossEntropy {
+            label_smoothing: smoothing,
+            class_weights: None,
+            reduction: Reduction::Mean,
+            convention: LossConvention::Keras,
+        };
+        let logits = ops::binary_logits(Backend::Composed, &z).expect("logits");
+        let (loss, gradient) = ops::softmax_cross_entropy(&logits, &labels, &settings).expect("loss");
+        let gradient = ops::binary_logits_backward(Backend::Composed, &gradient).expect("gradient");
+        assert_close("loss", &loss, &expected, 1e-14, 0.0);
+        assert_close("gradient", &gradient, &expected_gradient, 1e-14, 0.0);
+        let probability = ops::softmax(&logits).and_then(|p| Ok(p.narrow(1, 1, 1)?)).expect("probability");
+        assert_close("probability", &probability, &ops::sigmoid(&z).expect("sigmoid"), 1e-14, 0.0);
+    }
 }
 
 #[test]
@@ -311,6 +366,30 @@ proptest! {
         let pool = Pool { kernel, stride, padding };
         let [native, composed] = [Backend::Native, Backend::Composed].map(|form| pool_results(form, &x, &pool));
         assert_forms_agree("pooling", &native, &composed, 1e-6);
+    }
+
+    #[test]
+    fn both_forms_of_the_shortcut_are_equal(
+        (batch, height, width, channels) in (1..4usize, 1..9usize, 1..9usize, 1..9usize),
+        (stride, before, after) in (1..4usize, 0..4usize, 0..4usize),
+    ) {
+        let x = random("x", &[batch, height, width, channels]);
+        let by = Subsample { stride, before, after };
+        let [native, composed] = [Backend::Native, Backend::Composed].map(|form| {
+            let y = ops::subsample(form, &x, by).expect("forward");
+            let grad = random("grad", y.dims());
+            vec![ops::subsample_backward(form, x.dims(), &grad, by).expect("backward"), y]
+        });
+        assert_forms_agree("subsample", &native, &composed, 0.0);
+    }
+
+    #[test]
+    fn both_forms_of_binary_logits_are_equal(batch in 1..40usize) {
+        let (z, grad) = (random("z", &[batch, 1]), random("grad", &[batch, 2]));
+        let [native, composed] = [Backend::Native, Backend::Composed].map(|form| {
+            vec![ops::binary_logits(form, &z).expect("forward"), ops::binary_logits_backward(form, &grad).expect("backward")]
+        });
+        assert_forms_agree("binary logits", &native, &composed, 0.0);
     }
 
     #[test]

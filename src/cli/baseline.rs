@@ -36,11 +36,13 @@ pub struct Args {
 /// A usage error for what is wrong with the arguments; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
     let model = Architecture::find(&args.model)?.name;
+    let model = model.as_str();
     let mut overrides = Vec::new();
     if model != PLAIN {
         overrides.push(format!("name=\"baseline-{model}\""));
         overrides.push(format!("description=\"{model} as a baseline\""));
         overrides.push(format!("backbone.model=\"{model}\""));
+        overrides.push("backbone.initializer=he_normal".into());
         overrides.push("head.layers=[\"gap\", \"dense(classes)\"]".into());
     }
     if !args.scratch {

@@ -59,7 +59,7 @@ pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &
         epoch: 0,
         val_accuracy: None,
     };
-    let mut network = description.network(recipe.seed, device)?;
+    let mut network = description.initialized(recipe.backbone.initializer, recipe.seed, device)?;
     let weights = match &resolved {
         None => {
             ensure!(

@@ -189,6 +189,8 @@ impl Executor<'_> {
                 let (kernel, bias) = self.kernel_and_bias(layer)?;
                 ops::dense(backend, x, kernel, bias)?
             }
+            Op::Subsample(by) => ops::subsample(backend, x, by)?,
+            Op::BinaryLogits => ops::binary_logits(backend, x)?,
             Op::Dropout(rate) => match self.pass {
                 Pass::Inference => x.clone(),
                 Pass::Training { dropout_key } => ops::dropout(x, rate, layer_key(dropout_key, layer))?,
@@ -319,6 +321,8 @@ impl Executor<'_> {
             Op::AdaptiveAvgPool(..) => ops::adaptive_avg_pool_backward(backend, &shape(), &grad)?,
             Op::GlobalAvgPool => ops::global_avg_pool_backward(backend, &shape(), &grad)?,
             Op::Flatten => grad.reshape(shape())?,
+            Op::Subsample(by) => ops::subsample_backward(backend, &shape(), &grad, by)?,
+            Op::BinaryLogits => ops::binary_logits_backward(backend, &grad)?,
             Op::Dropout(rate) => match self.pass {
                 Pass::Inference => grad,
                 Pass::Training { dropout_key } => ops::dropout_backward(&grad, rate, layer_key(dropout_key, layer))?,

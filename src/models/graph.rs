@@ -214,6 +214,12 @@ impl Graph {
             (Op::GlobalAvgPool | Op::GlobalMaxPool, Shape::Map { channels, .. }) => Shape::Vector(channels),
             (Op::Flatten, shape) => Shape::Vector(shape.count()),
             (Op::Dense { units }, Shape::Vector(_)) => Shape::Vector(*units),
+            (Op::Subsample(by), Shape::Map { height, width, channels }) => Shape::Map {
+                height: height.div_ceil(by.stride),
+                width: width.div_ceil(by.stride),
+                channels: by.before + channels + by.after,
+            },
+            (Op::BinaryLogits, Shape::Vector(1)) => Shape::Vector(2),
             (Op::Add, shape) => {
                 for &other in inputs {
                     ensure!(

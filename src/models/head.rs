@@ -4,13 +4,25 @@ use anyhow::Result;
 
 use super::graph::Graph;
 use super::layer::Op;
-use crate::recipe::head::{Activation, HeadLayer, LEAKY_RELU_SLOPE, Units};
+use crate::error::usage;
+use crate::recipe::head::{Activation, HeadLayer, LEAKY_RELU_SLOPE, Units, is_binary};
 
 /// `keras.layers.BatchNormalization` default, which heads use whatever the backbone.
 const HEAD_EPS: f64 = 1e-3;
 
 /// Appends the head. Layers are called `head_gap`, `head_dense1`, `head_dense2`, `head_bn`, `head_bn2`, ….
+///
+/// Behind a last `dense(1)` comes `head_logits`, which makes the two classes' logits of its one number, so that every head
+/// ends in a logit for each class. It has no parameters.
+///
+/// # Errors
+/// A usage error for `dense(1)` with another number of classes than two; any error of [`Graph::then`].
 pub fn attach(graph: &mut Graph, head: &[HeadLayer], classes: usize) -> Result<()> {
+    if is_binary(head) && classes != 2 {
+        return Err(usage(format!(
+            "the head ends in dense(1), which tells two classes apart, but there are {classes}; write dense(classes)"
+        )));
+    }
     graph.enter_head();
     let (mut dense, mut batch_norms, mut dropouts, mut activations) = (0, 0, 0, 0);
     for layer in head {
@@ -48,6 +60,9 @@ pub fn attach(graph: &mut Graph, head: &[HeadLayer], classes: usize) -> Result<(
                 }
             }
         };
+    }
+    if is_binary(head) {
+        graph.then("head_logits", Op::BinaryLogits)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ops::{Conv2d, Padding, Pool, RunningVariance};
+use crate::ops::{Conv2d, Padding, Pool, RunningVariance, Subsample};
 
 /// The output of a layer for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,7 @@ impl Op {
             | Self::MaxPool(Pool { kernel, stride, padding }) => {
                 (rows.behind(kernel.0, stride.0, padding.top), columns.behind(kernel.1, stride.1, padding.left))
             }
+            Self::Subsample(by) => (rows.behind(1, by.stride, 0), columns.behind(1, by.stride, 0)),
             Self::AdaptiveAvgPool(height, width) => match from {
                 Shape::Map { height: h, width: w, .. } => {
                     let spread = |c: Centres, from: usize, to: usize| {
@@ -113,7 +114,12 @@ impl BatchNorm {
 pub enum Op {
     Input,
     ZeroPad(Padding),
-    Conv { filters: usize, kernel: (usize, usize), config: Conv2d, bias: bool },
+    Conv {
+        filters: usize,
+        kernel: (usize, usize),
+        config: Conv2d,
+        bias: bool,
+    },
     BatchNorm(BatchNorm),
     Relu,
     LeakyRelu(f64),
@@ -122,13 +128,19 @@ pub enum Op {
     GlobalAvgPool,
     GlobalMaxPool,
     Flatten,
-    Dense { units: usize },
+    Dense {
+        units: usize,
+    },
     Dropout(f64),
     Add,
+    /// The shortcut without parameters: fewer pixels, more channels, the new ones zero.
+    Subsample(Subsample),
+    /// One output for two classes, as the two logits that every loss, metric and explanation expects.
+    BinaryLogits,
 }
 
 impl Op {
-    /// The Keras class with this behaviour, for the layer table.
+    /// The Keras class with this behaviour, for the layer table; for what Keras has no class for, our own word.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Input => "InputLayer",
@@ -145,6 +157,8 @@ impl Op {
             Self::Dense { .. } => "Dense",
             Self::Dropout(_) => "Dropout",
             Self::Add => "Add",
+            Self::Subsample(_) => "SubsamplePad",
+            Self::BinaryLogits => "BinaryLogits",
         }
     }
 }

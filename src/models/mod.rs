@@ -4,6 +4,7 @@
 //! halves of every model; `plan` fuses layers into steps and `execute` runs them forwards and backwards.
 
 mod architectures;
+mod cifar_resnet;
 mod cnn;
 mod execute;
 mod freeze;
@@ -14,12 +15,14 @@ mod layer;
 mod network;
 mod plan;
 mod resnet;
+mod resnet_basic;
 mod resnet_v2;
 mod spec;
 pub mod summary;
 mod vgg;
+mod vgg_gap;
 
-pub use architectures::{ARCHITECTURES, Architecture};
+pub use architectures::Architecture;
 pub use execute::Pass;
 pub use freeze::freeze_boundary;
 pub use graph::Graph;

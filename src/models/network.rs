@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::execute::{Executor, Forward, Pass, normalization};
 use super::freeze::freeze_boundary;
 use super::graph::Graph;
-use super::init::initial_value;
+use super::init::initial_values;
 use super::layer::Op;
 use super::plan::consumers;
 use super::spec::ParamSpec;
 use crate::files::hex;
 use crate::ops::{self, Backend, BatchStatistics};
-use crate::recipe::BatchNormMode;
+use crate::recipe::{BatchNormMode, Initializer};
 
 /// Images of one part of a large batch in inference on the CPU.
 const INFERENCE_PART: usize = 8;
@@ -55,9 +55,14 @@ pub struct ActivationGradient {
 }
 
 impl Network {
-    /// A network with initial values drawn from `seed`; nothing is frozen.
+    /// A network with initial values drawn from `seed` by the default initialiser; nothing is frozen.
     pub fn new(graph: Graph, seed: u64, device: &Device) -> Result<Self> {
-        let parameters = graph.params.iter().map(|spec| initial_value(spec, seed, device)).collect::<Result<_>>()?;
+        Self::initialized(graph, Initializer::default(), seed, device)
+    }
+
+    /// A network with initial values drawn from `seed`; nothing is frozen.
+    pub fn initialized(graph: Graph, initializer: Initializer, seed: u64, device: &Device) -> Result<Self> {
+        let parameters = initial_values(&graph, initializer, seed, device)?;
         let trainable = graph.params.iter().map(|spec| spec.kind.is_weight()).collect();
         Ok(Self {
             graph,

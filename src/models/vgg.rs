@@ -10,7 +10,7 @@ use super::layer::Op;
 use super::spec::Naming;
 
 /// Filters of the 3×3 convolutions, stage by stage; a 2×2 max pool follows each stage (configuration D).
-const STAGES: [&[usize]; 5] = [&[64, 64], &[128, 128], &[256, 256, 256], &[512, 512, 512], &[512, 512, 512]];
+pub(super) const STAGES: [&[usize]; 5] = [&[64, 64], &[128, 128], &[256, 256, 256], &[512, 512, 512], &[512, 512, 512]];
 
 /// `keras.applications.VGG16`. `size` is (height, width).
 pub fn keras(size: (usize, usize), top: Option<usize>) -> Result<Graph> {
@@ -66,6 +66,6 @@ pub fn torchvision(size: (usize, usize), top: Option<usize>) -> Result<Graph> {
     Ok(g)
 }
 
-fn convolution(filters: usize) -> Op {
+pub(super) fn convolution(filters: usize) -> Op {
     Op::conv_padded(filters, 3, 1, 1, true)
 }

@@ -16,6 +16,7 @@ mod activation;
 mod add;
 mod average_pool;
 mod batch_norm;
+mod binary;
 mod conv2d;
 mod dense;
 mod dropout;
@@ -24,6 +25,7 @@ mod loss;
 mod max_pool;
 mod pad;
 mod shape;
+mod subsample;
 mod window;
 
 pub use activation::{
@@ -39,6 +41,7 @@ pub use batch_norm::{
     BatchNormGradients, BatchStatistics, Normalization, RunningVariance, batch_norm_inference,
     batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, fold_batch_norm, update_running,
 };
+pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, conv2d, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
@@ -47,6 +50,7 @@ pub use loss::{
 };
 pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
 pub use pad::{zero_pad, zero_pad_backward};
+pub use subsample::{Subsample, subsample, subsample_backward};
 pub use window::Pool;
 
 use candle_core::Device;

@@ -149,8 +149,13 @@ pub fn from_arguments(arguments: &[String]) -> Vec<String> {
     arguments.iter().flat_map(|text| inside(text)).collect()
 }
 
-/// Reads a head. The last layer must be `dense(classes)` without activation, it must stand nowhere else, and a single
-/// `gap`, `gmp` or `flatten` must come before the first dense layer.
+/// Whether the head ends in `dense(1)`: one number for two classes, whose sigmoid is the probability of the second.
+pub fn is_binary(head: &[HeadLayer]) -> bool {
+    head.last() == Some(&HeadLayer::Dense { units: Units::Fixed(1), activation: None })
+}
+
+/// Reads a head. The last layer must be `dense(classes)`, or `dense(1)` for two classes, without activation; `dense(classes)`
+/// must stand nowhere else, and a single `gap`, `gmp` or `flatten` must come before the first dense layer.
 ///
 /// # Errors
 /// All that is wrong, one line each.
@@ -176,9 +181,10 @@ fn check_order(head: &[HeadLayer], problems: &mut Vec<String>) {
         |l: &HeadLayer| matches!(l, HeadLayer::GlobalAveragePool | HeadLayer::GlobalMaxPool | HeadLayer::Flatten);
     match head.last() {
         Some(HeadLayer::Dense { units: Units::Classes, activation: None }) => {}
-        Some(last) => {
-            problems.push(format!("the last head layer must be dense(classes), not {last}: it gives the logits"))
-        }
+        Some(_) if is_binary(head) => {}
+        Some(last) => problems.push(format!(
+            "the last head layer must be dense(classes), or dense(1) for two classes, not {last}: it gives the logits"
+        )),
         None => problems.push("the head is empty; the shortest is [\"gap\", \"dense(classes)\"]".to_owned()),
     }
     if head.iter().rev().skip(1).any(is_output) {

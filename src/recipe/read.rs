@@ -6,7 +6,7 @@ use super::augmentation::augmentation;
 use super::head;
 use super::problems::Problems;
 use super::schema::{Backbone, Data, Expected, Head, Recipe, Split, Weights};
-use super::train;
+use super::train::{self, LossKind};
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
 use crate::error::{nearest, suggestion};
@@ -215,7 +215,7 @@ fn section_of(key: &str) -> Option<&'static str> {
     let sections: [(&str, &[&str]); 6] = [
         ("data", &["split_file", "image_size", "split", "split_seed"]),
         ("augmentation", &["copies", "steps"]),
-        ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
+        ("backbone", &["model", "until", "freeze_before", "batch_norm", "initializer"]),
         ("weights", &["missing", "preprocessing"]),
         ("head", &["layers"]),
         ("train", train::KEYS),
@@ -240,6 +240,11 @@ pub fn recipe(root: &Node, problems: &mut Problems) -> Recipe {
     recipe.weights = weights(weights_node, problems);
     recipe.head = head_layers(head_node, problems);
     recipe.train = train::read(train_node, problems);
+    if recipe.head.is_binary() {
+        // Both words mean binary cross entropy of the head's one number. The network makes two logits of it, so that
+        // everything downstream sees a softmax over two classes, which is the same.
+        recipe.train.loss = LossKind::Softmax;
+    }
     recipe.expected = expected_node.map(|node| expected_result(node, problems));
     recipe
 }
@@ -288,6 +293,7 @@ fn backbone(node: Option<&Node>, problems: &mut Problems) -> Backbone {
     section.value("model", &mut backbone.model);
     section.value("until", &mut backbone.until);
     section.value("batch_norm", &mut backbone.batch_norm);
+    section.value("initializer", &mut backbone.initializer);
     let mut freeze_before = LayerName(backbone.freeze_before.clone());
     section.value("freeze_before", &mut freeze_before);
     section.finish();

@@ -67,6 +67,22 @@ pub struct Backbone {
     /// Keras layer index `86`.
     pub freeze_before: String,
     pub batch_norm: BatchNormMode,
+    /// How kernels of the backbone start that no weight file gives.
+    pub initializer: Initializer,
+}
+
+/// Distribution of the initial kernels of a backbone; those of the head are always `glorot_uniform`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initializer {
+    /// Normal with variance `2 / ((1 + slope²) fan_in)` (He et al. 2015): keeps the size of activations through any number of
+    /// layers with ReLU (slope 0) or leaky ReLU. The default.
+    #[default]
+    HeNormal,
+    /// Uniform with the same variance.
+    HeUniform,
+    /// Uniform with variance `2 / (fan_in + fan_out)` (Glorot and Bengio 2010): what Keras' layers start with.
+    GlorotUniform,
 }
 
 /// What the batch norms of the unfrozen part of the backbone do while training; those of the frozen part are always `frozen`.
@@ -99,7 +115,8 @@ pub struct Weights {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Head {
-    /// Default `["gap", "dense(classes)"]`.
+    /// Default `["gap", "dense(classes)"]`. With two classes the last layer may also be `dense(1)`: its sigmoid is the
+    /// probability of the second class, and the loss is binary cross entropy whatever `train.loss` says.
     pub layers: Vec<String>,
 }
 
@@ -142,6 +159,7 @@ impl Default for Backbone {
             until: None,
             freeze_before: "all".to_owned(),
             batch_norm: BatchNormMode::default(),
+            initializer: Initializer::default(),
         }
     }
 }
@@ -158,4 +176,12 @@ impl Default for Head {
     }
 }
 
+impl Head {
+    /// Whether it ends in `dense(1)`; see [`crate::recipe::head::is_binary`].
+    pub fn is_binary(&self) -> bool {
+        super::head::parse(&self.layers).is_ok_and(|layers| super::head::is_binary(&layers))
+    }
+}
+
+words!(Initializer: HeNormal = "he_normal", HeUniform = "he_uniform", GlorotUniform = "glorot_uniform");
 words!(BatchNormMode: Train = "train", Stats = "stats", Frozen = "frozen");

@@ -14,7 +14,7 @@ use super::metrics::softmax;
 use crate::data::preprocess::Preprocessing;
 use crate::files::write_atomically;
 use crate::models::{Architecture, Graph, Network, attach_head};
-use crate::recipe::{BatchNormMode, LossKind, head};
+use crate::recipe::{BatchNormMode, Initializer, LossKind, head};
 use crate::weights::{LAYOUT_CHANNELS_LAST, LAYOUT_KEY};
 
 const MODEL_KEY: &str = "ft.model";
@@ -75,7 +75,12 @@ impl ModelDescription {
 
     /// The network with initial values from `seed`, frozen as described.
     pub fn network(&self, seed: u64, device: &Device) -> Result<Network> {
-        let mut network = Network::new(self.graph()?, seed, device)?;
+        self.initialized(Initializer::default(), seed, device)
+    }
+
+    /// [`Self::network`] with another initialiser than the default one.
+    pub fn initialized(&self, initializer: Initializer, seed: u64, device: &Device) -> Result<Network> {
+        let mut network = Network::initialized(self.graph()?, initializer, seed, device)?;
         network.freeze(&self.freeze_before, self.batch_norm)?;
         Ok(network)
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part of it
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -18,6 +18,11 @@ pub fn golden(name: &str) -> PathBuf {
     golden_dir().join(name)
 }
 
+/// A `.json` file of `tests/fixtures/models`, made by the scripts in `tests/fixtures/generate`.
+pub fn model_fixture(name: &str) -> serde_json::Value {
+    json(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name))
+}
+
 /// All tensors of a golden `.safetensors` file, in their stored type.
 pub fn golden_tensors(name: &str) -> Tensors {
     let path = golden(name);
@@ -28,8 +33,11 @@ pub fn golden_tensors(name: &str) -> Tensors {
 
 /// A golden `.json` file.
 pub fn golden_json(name: &str) -> serde_json::Value {
-    let path = golden(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    json(&golden(name))
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

@@ -4,6 +4,7 @@
 //! order, so its results are the same to the bit with any number of threads. This is the only module with `unsafe`.
 
 mod addressing;
+pub(super) mod binary;
 pub(super) mod conv;
 mod correlate;
 pub(super) mod elementwise;
@@ -13,4 +14,5 @@ pub(super) mod pool;
 mod product;
 pub(super) mod reduce;
 mod simd;
+pub(super) mod subsample;
 mod tile;
