@@ -9,6 +9,7 @@ pub mod download;
 pub mod error;
 pub mod explain;
 pub mod files;
+pub mod hub;
 pub mod models;
 pub mod ops;
 pub mod random;
