@@ -62,7 +62,13 @@ struct Metadata {
 impl Hub {
     /// A hub of models at `endpoint` (`https://huggingface.co`) with its cache in `cache` (`HF_HOME/hub`).
     pub fn new(endpoint: &str, cache: PathBuf, token: Option<String>, patience: Patience) -> Self {
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), cache: Cache::new(cache), kind: RepoType::Model, token, patience }
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: Cache::new(cache),
+            kind: RepoType::Model,
+            token,
+            patience,
+        }
     }
 
     /// As the environment says: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`, `HF_TOKEN` or the token that
@@ -100,8 +106,7 @@ impl Hub {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let destination = folder.path().join("listing.json");
         let urls = [url];
-        let request =
-            Request { headers: self.headers(), patience: self.patience, ..Request::new(&urls, &destination) };
+        let request = Request { headers: self.headers(), patience: self.patience, ..Request::new(&urls, &destination) };
         download::fetch(&request, &Quiet)?;
         let text = fs::read_to_string(&destination).context("cannot read the hub's answer")?;
         let [url] = urls;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod dataset;
 pub mod decode;
 pub mod feature_cache;
+pub mod hub;
 mod jpeg;
 pub mod loader;
 pub mod photo;
