@@ -124,7 +124,7 @@ mod tests {
         assert_eq!((all.label.as_deref(), all.split(Split::Test)), (Some("fine_label"), Some("held out")));
         assert_eq!(all.split(Split::Train), None);
         let least = source("hf:beans");
-        assert_eq!((least.repo.as_str(), least.revision(), least.config), ("beans", "main", None));
+        assert_eq!((least.repo.as_str(), least.revision(), &least.config), ("beans", "main", &None));
         assert!(parse_source("tf_flowers").is_none() && parse_source("/photos").is_none());
     }
 
