@@ -10,6 +10,7 @@ pub mod draw;
 pub mod error;
 pub mod explain;
 pub mod files;
+pub mod hub;
 pub mod models;
 pub mod ops;
 pub mod random;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use ft::download::{Hash, Patience, Progress, Quiet, Request, fetch};
 use ft::error::UsageError;
 use ft::files::sha256;
-use ft::weights::{Hub, Manifest, Resolved, Resolver};
+use ft::hub::Hub;
+use ft::weights::{Manifest, Resolved, Resolver};
 use support::{Reply, Server};
 
 /// A body longer than any buffer on the way.

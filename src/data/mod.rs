@@ -8,6 +8,7 @@ mod cifar;
 pub mod dataset;
 pub mod decode;
 pub mod feature_cache;
+pub mod hub;
 mod jpeg;
 pub mod loader;
 pub mod lookup;

@@ -9,22 +9,7 @@ use super::mismatch::did_you_mean;
 use crate::data::preprocess::Preprocessing;
 use crate::download::Hash;
 use crate::error::usage;
-
-/// A file of a Hugging Face repository.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HubFile {
-    /// `owner/name`.
-    pub repo: String,
-    pub file: String,
-    /// Branch, tag or commit.
-    #[serde(default = "main_branch")]
-    pub revision: String,
-}
-
-fn main_branch() -> String {
-    "main".to_owned()
-}
+use crate::hub::HubFile;
 
 /// One known weight file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -6,7 +6,6 @@
 //! model.
 
 pub mod formats;
-mod hub;
 mod keras3;
 mod manifest;
 mod mismatch;
@@ -14,7 +13,6 @@ mod names;
 mod source;
 
 pub use formats::{Format, TensorFile};
-pub use hub::Hub;
-pub use manifest::{Entry, HubFile, Manifest, contract_for, default_for, find, manifest};
+pub use manifest::{Entry, Manifest, contract_for, default_for, find, manifest};
 pub use names::{Assigned, LAYOUT_CHANNELS_LAST, LAYOUT_KEY, assign};
 pub use source::{Resolved, Resolver, resolve};

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::hub::Hub;
-use super::manifest::{Entry, HubFile, Manifest, manifest};
+use super::manifest::{Entry, Manifest, manifest};
 use super::mismatch::did_you_mean;
 use crate::download::{self, Hash, OnStderr, Patience, Progress, Request};
 use crate::error::usage;
 use crate::files;
+use crate::hub::{Hub, HubFile};
 
 /// A weight file that is there.
 #[derive(Clone, Debug, PartialEq)]

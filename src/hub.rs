@@ -2,27 +2,52 @@
 //!
 //! The crate hf-hub knows the cache's layout and the addresses; transfers are ft's own, since those resume, verify and
 //! may run twice at once. Layout: `models--OWNER--NAME/blobs/ETAG` holds the bytes, `snapshots/COMMIT/FILE` links there,
-//! `refs/REVISION` names the commit. For large files the ETag is their SHA-256.
+//! `refs/REVISION` names the commit. For large files the ETag is their SHA-256. Data sets lie beside it in
+//! `datasets--OWNER--NAME`.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use hf_hub::api::sync::ApiBuilder;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use serde::{Deserialize, Serialize};
 
-use super::manifest::HubFile;
-use crate::download::{self, Answer, Hash, Patience, Progress, Request};
+use crate::download::{self, Answer, Hash, Patience, Progress, Quiet, Request};
 
 /// Redirects within the hub (renamed repositories) before it counts as a loop.
 const LONGEST_CHAIN: usize = 5;
+
+/// A file of a Hugging Face repository.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubFile {
+    /// `owner/name`.
+    pub repo: String,
+    pub file: String,
+    /// Branch, tag or commit.
+    #[serde(default = "main_branch")]
+    pub revision: String,
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
+}
+
+/// The files of a repository at one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    pub commit: String,
+    /// Paths in the repository, sorted.
+    pub files: Vec<String>,
+}
 
 /// Where the hub is and where its files are kept.
 #[derive(Clone, Debug)]
 pub struct Hub {
     endpoint: String,
     cache: Cache,
+    kind: RepoType,
     token: Option<String>,
     patience: Patience,
 }
@@ -35,9 +60,15 @@ struct Metadata {
 }
 
 impl Hub {
-    /// A hub at `endpoint` (`https://huggingface.co`) with its cache in `cache` (`HF_HOME/hub`).
+    /// A hub of models at `endpoint` (`https://huggingface.co`) with its cache in `cache` (`HF_HOME/hub`).
     pub fn new(endpoint: &str, cache: PathBuf, token: Option<String>, patience: Patience) -> Self {
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), cache: Cache::new(cache), token, patience }
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: Cache::new(cache),
+            kind: RepoType::Model,
+            token,
+            patience,
+        }
     }
 
     /// As the environment says: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`, `HF_TOKEN` or the token that
@@ -54,6 +85,59 @@ impl Hub {
         Self::new(&endpoint, cache, token, Patience::default())
     }
 
+    /// The same hub's data sets instead of its models.
+    pub fn datasets(self) -> Self {
+        Self { kind: RepoType::Dataset, ..self }
+    }
+
+    /// The folder of the cache that all of Hugging Face's tools share.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// What the hub has at a revision (branch, tag or commit); the commit is noted in the cache, so that
+    /// [`Hub::cached_commit`] knows it from then on.
+    ///
+    /// # Errors
+    /// No such repository or revision; access denied; no network; an answer that is not a hub's.
+    pub fn list(&self, repo: &str, revision: &str) -> Result<Listing> {
+        let repo = Repo::with_revision(repo.to_owned(), self.kind, revision.to_owned());
+        let url = format!("{}/api/{}", self.endpoint, repo.api_url());
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let destination = folder.path().join("listing.json");
+        let urls = [url];
+        let request = Request { headers: self.headers(), patience: self.patience, ..Request::new(&urls, &destination) };
+        download::fetch(&request, &Quiet)?;
+        let text = fs::read_to_string(&destination).context("cannot read the hub's answer")?;
+        let [url] = urls;
+        let listing = listing(&text).with_context(|| format!("{url} does not answer like a Hugging Face hub"))?;
+        if listing.commit != revision {
+            let noted = self.cache.repo(repo).create_ref(&listing.commit);
+            noted.context("cannot write the revision into the hub's cache")?;
+        }
+        Ok(listing)
+    }
+
+    /// The commit that a revision meant when the hub was last asked, by this program or another.
+    pub fn cached_commit(&self, repo: &str, revision: &str) -> Option<String> {
+        if !is_inside(repo) || !is_inside(revision) {
+            return None;
+        }
+        let repo = Repo::new(repo.to_owned(), self.kind);
+        let noted = self.cache.path().join(repo.folder_name()).join("refs").join(revision);
+        let commit = fs::read_to_string(noted).map_or_else(|_| revision.to_owned(), |text| text.trim().to_owned());
+        (commit.len() == 40 && is_plain(&commit)).then_some(commit)
+    }
+
+    /// Paths of the files of a commit that are in the cache, sorted.
+    pub fn cached_files(&self, repo: &str, commit: &str) -> Vec<String> {
+        let cached = self.cache.repo(Repo::new(repo.to_owned(), self.kind));
+        let mut files = Vec::new();
+        collect(&cached.pointer_path(commit), "", &mut files);
+        files.sort();
+        files
+    }
+
     /// The file on the disk, downloaded unless it is in the cache already.
     ///
     /// # Errors
@@ -67,12 +151,12 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<PathBuf> {
         check(wanted)?;
-        let repo = Repo::with_revision(wanted.repo.clone(), RepoType::Model, wanted.revision.clone());
+        let repo = Repo::with_revision(wanted.repo.clone(), self.kind, wanted.revision.clone());
         let cached = self.cache.repo(repo.clone());
         if let Some(path) = in_cache(&cached, wanted) {
             return self.verified(path, expected);
         }
-        let url = self.url(&repo, &wanted.file)?;
+        let url = self.url(&repo, &wanted.file);
         if offline {
             bail!(
                 "{}/{} (revision {}) is not in the cache {} and ft is offline: fetch {url} on another machine and give \
@@ -125,10 +209,8 @@ impl Hub {
         Ok(path)
     }
 
-    fn url(&self, repo: &Repo, file: &str) -> Result<String> {
-        let builder = ApiBuilder::from_cache(self.cache.clone()).with_endpoint(self.endpoint.clone());
-        let api = builder.with_token(None).build().context("cannot prepare requests to the hub")?;
-        Ok(api.repo(repo.clone()).url(file))
+    fn url(&self, repo: &Repo, file: &str) -> String {
+        format!("{}/{}/resolve/{}/{}", self.endpoint, repo.url(), repo.url_revision(), escape(file))
     }
 
     fn headers(&self) -> Vec<(String, String)> {
@@ -161,19 +243,75 @@ fn metadata(answer: &Answer, url: &str) -> Result<Metadata> {
     let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
     let commit = answer.header("x-repo-commit").unwrap_or_default().to_owned();
     // Both become parts of paths.
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !plain(&etag) || !plain(&commit) {
+    if !is_plain(&etag) || !is_plain(&commit) {
         bail!("{url} does not answer like a Hugging Face hub (HF_ENDPOINT): no usable commit and ETag");
     }
     Ok(Metadata { commit, etag, size: size.and_then(|s| s.trim().parse().ok()) })
 }
 
+/// Parts of names of files in the cache.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Whether a path stays below where it begins.
+pub(crate) fn is_inside(path: &str) -> bool {
+    !path.is_empty() && !path.contains('\\') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// The commit and files in what the hub's API says of a revision.
+fn listing(text: &str) -> Result<Listing> {
+    #[derive(Deserialize)]
+    struct Sibling {
+        rfilename: String,
+    }
+    #[derive(Deserialize)]
+    struct Revision {
+        sha: String,
+        siblings: Vec<Sibling>,
+    }
+    let Revision { sha, siblings } = serde_json::from_str(text)?;
+    let mut files: Vec<String> = siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+    if !is_plain(&sha) {
+        bail!("{sha:?} is no commit");
+    }
+    if let Some(file) = files.iter().find(|file| !is_inside(file)) {
+        bail!("{file:?} is no path in a repository");
+    }
+    files.sort();
+    Ok(Listing { commit: sha, files })
+}
+
+/// All files below `folder`, named from there with `/`.
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, &format!("{name}/"), files);
+        } else if path.is_file() {
+            files.push(name);
+        }
+    }
+}
+
+/// Percent-encodes what may not stand in the path of an address (RFC 3986, section 2).
+fn escape(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                escaped.push(char::from(byte));
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
 /// Names that would lead out of the cache are refused.
 fn check(wanted: &HubFile) -> Result<()> {
-    let clean =
-        |text: &str| !text.is_empty() && !text.contains('\\') && text.split('/').all(|p| !matches!(p, "" | "." | ".."));
-    if wanted.repo.matches('/').count() != 1 || ![&wanted.repo, &wanted.file, &wanted.revision].iter().all(|t| clean(t))
-    {
+    if ![&wanted.repo, &wanted.file, &wanted.revision].iter().all(|text| is_inside(text)) {
         return Err(crate::error::usage(format!(
             "{}/{}@{} is no file of a hub repository; write hf:OWNER/NAME/FILE@REVISION",
             wanted.repo, wanted.file, wanted.revision
