@@ -9,7 +9,7 @@ use anyhow::Result;
 use flate2::{Compression, write::GzEncoder};
 use ft::data::catalogue::{self, Entry};
 use ft::data::check::check;
-use ft::data::dataset::{Dataset, Split, SplitOptions, load};
+use ft::data::dataset::{Dataset, Sample, Split, SplitOptions, load};
 use ft::data::loader::{Batch, Loader, LoaderOptions, epoch_order};
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use ft::data::split::{place, take_share};
@@ -52,6 +52,11 @@ fn ids(dataset: &Dataset, split: Split) -> Vec<String> {
     dataset.split(split).iter().map(|sample| sample.id.clone()).collect()
 }
 
+/// The file of a photo that is one.
+fn file(sample: &Sample) -> &Path {
+    sample.photo.path().expect("a file")
+}
+
 fn loaded(root: &Path) -> Dataset {
     load("test", root, &SplitOptions::default()).expect("data set")
 }
@@ -90,7 +95,7 @@ fn a_folder_of_class_folders_is_split_class_by_class() {
             assert!(all.insert(sample.id.clone()), "{} is in one split only", sample.id);
             let class = sample.id.split('/').next();
             assert_eq!(class, dataset.classes.get(sample.label as usize).map(String::as_str));
-            assert!(sample.path.is_file());
+            assert!(sample.photo.path().is_some_and(Path::is_file));
         }
     }
     assert!(dataset.notes.is_empty() && dataset.skipped.is_empty() && dataset.unused.is_empty());
@@ -300,7 +305,7 @@ fn the_manifest_tells_changed_photos_and_copies_in_two_splits() {
     assert_eq!(first, again);
     assert!(first.shared_between_splits().is_empty());
     let test = dataset.test.first().expect("a test photo").clone();
-    fs::copy(&dataset.train[0].path, &test.path).expect("copy");
+    fs::copy(file(&dataset.train[0]), file(&test)).expect("copy");
     let changed = check(&mut dataset, &|_, _| {}).expect("check");
     assert_eq!(changed.split_hash(Split::Train), first.split_hash(Split::Train));
     assert_ne!(changed.split_hash(Split::Test), first.split_hash(Split::Test));
@@ -311,7 +316,7 @@ fn the_manifest_tells_changed_photos_and_copies_in_two_splits() {
     let text = fs::read_to_string(&csv).expect("manifest");
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("split,path,label,sha256"));
-    let hash = sha256(&fs::read(&dataset.train[0].path).expect("photo"));
+    let hash = sha256(&fs::read(file(&dataset.train[0])).expect("photo"));
     assert_eq!(lines.next(), Some(format!("train,{},a,{hash}", dataset.train[0].id).as_str()));
     assert_eq!(text.lines().count(), 61);
 }

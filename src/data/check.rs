@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::dataset::{Dataset, Sample, Skipped};
-use super::decode::decode;
 use super::split::Split;
 use crate::files::{hex, sha256, write_atomically};
 
@@ -134,8 +133,8 @@ fn manifest(dataset: &Dataset, files: &mut BTreeMap<String, (String, u64)>) -> M
 }
 
 fn check_file(sample: &Sample) -> Result<(String, u64)> {
-    let bytes = std::fs::read(&sample.path).context("cannot be read")?;
-    decode(&bytes)?;
+    let bytes = sample.photo.bytes()?;
+    sample.photo.decode_bytes(&bytes)?;
     Ok((sha256(&bytes), bytes.len() as u64))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::photo::Photo;
 use super::scan::{Found, Scan, scan};
 use super::split::{Assignment, Fractions, read_split_file, take_share};
 use crate::error::usage;
@@ -14,9 +15,9 @@ pub use super::split::Split;
 /// A photo with its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Path relative to the data folder, with `/` on every system; unique.
+    /// Path relative to the data folder, with `/` on every system, or the place in an archive of records; unique.
     pub id: String,
-    pub path: PathBuf,
+    pub photo: Photo,
     /// Index into [`Dataset::classes`].
     pub label: u32,
 }
@@ -176,7 +177,7 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
     };
     for found in scan.images {
         let Some(label) = dataset.classes.iter().position(|class| *class == found.class) else { continue };
-        let sample = Sample { id: found.id, path: found.path, label: label as u32 };
+        let sample = Sample { id: found.id, photo: Photo::File(found.path), label: label as u32 };
         dataset.split_mut(found.split.unwrap_or(Split::Train)).push(sample);
     }
     for split in Split::ALL {

@@ -9,7 +9,6 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::dataset::Sample;
-use super::decode::decode;
 use super::preprocess::{Interpolation, MAX_SIZE, Preprocessing, fit, normalize};
 use super::resize::Pixels;
 use crate::error::usage;
@@ -166,9 +165,8 @@ impl Shared {
     }
 
     fn fit(&self, sample: &Sample) -> Result<Pixels> {
-        let what = || format!("photo {}", sample.path.display());
-        let bytes = std::fs::read(&sample.path).with_context(what)?;
-        let image = decode(&bytes).with_context(what)?;
+        let what = || format!("photo {}", sample.photo.describe());
+        let image = sample.photo.decode().with_context(what)?;
         fit(&image, self.size, &self.contract).with_context(what)
     }
 }

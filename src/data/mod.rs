@@ -7,6 +7,7 @@ pub mod decode;
 pub mod feature_cache;
 mod jpeg;
 pub mod loader;
+pub mod photo;
 pub mod preprocess;
 pub mod resize;
 mod scan;
