@@ -83,7 +83,11 @@ pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &
     Ok(Prepared { dataset, description, network, weights, device: device.clone() })
 }
 
-fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
+/// Finds the recipe's photos, and fetches them if need be. Nothing is decoded.
+///
+/// # Errors
+/// A usage error for what is no data set; any other if it cannot be fetched or has an impossible layout.
+pub fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
     let cache = download::cache_dir().join("data");
     let offline = offline || download::offline_from_env();
     let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::hamming::HammingIndex;
-use super::perceptual_hash::{Fingerprint, Likeness, NEAR_BITS};
+use super::perceptual_hash::{Fingerprint, NEAR_BITS};
 
 /// What is compared of a photo.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,14 @@ pub struct Pair {
     pub second: usize,
     /// Bits of hash that differ.
     pub bits: u32,
-    pub likeness: Likeness,
+    /// Of the thumbnails; see [`Fingerprint::correlation`].
+    pub correlation: f32,
+}
+
+impl Pair {
+    fn new((first, a): (usize, &Fingerprint), (second, b): (usize, &Fingerprint)) -> Self {
+        Self { first, second, bits: a.distance(b), correlation: a.correlation(b) }
+    }
 }
 
 /// Which photos show the same picture. Indices are those of the photos given; all lists are sorted.
@@ -95,8 +102,7 @@ fn near_pairs(photos: &[Print], distinct: &[usize]) -> Vec<Pair> {
         let found = index.near(print.hash, NEAR_BITS, place + 1).into_iter();
         let pairs = found.filter_map(|other| {
             let &(second, other) = prints.get(other)?;
-            let likeness = print.likeness(other);
-            likeness.is_same_picture().then_some(Pair { first, second, bits: print.distance(other), likeness })
+            print.is_near(other).then(|| Pair::new((first, print), (second, other)))
         });
         pairs.collect::<Vec<_>>()
     };
@@ -112,8 +118,7 @@ fn pairs_of_equal_looks(photos: &[Print], alike: &[Vec<usize>]) -> Vec<Pair> {
             if let (Some(a), Some(b)) = (photos.get(*first), photos.get(*second))
                 && a.sha256 != b.sha256
             {
-                let likeness = a.fingerprint.likeness(b.fingerprint);
-                pairs.push(Pair { first: *first, second: *second, bits: 0, likeness });
+                pairs.push(Pair::new((*first, a.fingerprint), (*second, b.fingerprint)));
             }
         }
     }

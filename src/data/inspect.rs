@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Result;
 use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::dataset::{Dataset, Sample, Skipped};
 use super::header::Header;
@@ -22,8 +21,7 @@ pub const TINY_SIDE: u32 = 32;
 pub const EXTREME_ASPECT: f64 = 4.0;
 
 /// Something about a readable photo that often is a mistake, or becomes one on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Oddity {
     Tiny,
     ExtremeAspect,

@@ -1,9 +1,11 @@
 //! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
 
+pub mod audit;
 pub mod catalogue;
 pub mod check;
 pub mod dataset;
 pub mod decode;
+pub mod division;
 pub mod duplicates;
 pub mod feature_cache;
 pub mod hamming;
@@ -17,3 +19,4 @@ pub mod preprocess;
 pub mod resize;
 mod scan;
 pub mod split;
+pub mod statistics;
