@@ -112,7 +112,7 @@ pub struct Channels {
 /// All photos of a data set.
 #[derive(Clone, Debug)]
 pub struct Inspection {
-    /// Sorted by split, then by id.
+    /// Sorted by id.
     pub photos: Vec<Inspected>,
     /// Sorted by id.
     pub broken: Vec<Skipped>,
@@ -144,6 +144,7 @@ pub fn inspect(dataset: &Dataset, progress: &(dyn Fn(usize) + Sync)) -> Inspecti
             }
         }
     }
+    inspection.photos.sort_by(|a, b| a.sample.id.cmp(&b.sample.id));
     inspection.broken.sort_by(|a, b| a.id.cmp(&b.id));
     inspection
 }

@@ -1,8 +1,10 @@
 //! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
 
+pub mod archives;
 pub mod audit;
 pub mod catalogue;
 pub mod check;
+mod cifar;
 pub mod dataset;
 pub mod decode;
 pub mod division;
@@ -13,10 +15,15 @@ pub mod header;
 pub mod inspect;
 mod jpeg;
 pub mod loader;
+pub mod lookup;
 pub mod perceptual_hash;
 pub mod photo;
 pub mod preprocess;
+mod records;
 pub mod resize;
 mod scan;
 pub mod split;
 pub mod statistics;
+mod stl10;
+mod table;
+pub mod tfds;

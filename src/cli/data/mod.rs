@@ -15,7 +15,7 @@ use super::console::Console;
 use super::prepare::open_dataset;
 use crate::data::dataset::Dataset;
 use crate::data::inspect::{Inspection, inspect};
-use crate::recipe::Recipe;
+use crate::recipe::Data;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,8 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Which photos, and what may be used to read them.
 #[derive(Clone, Debug, clap::Args)]
 struct SourceArgs {
-    /// A folder of class folders, or a known data set such as tf_flowers
-    #[arg(value_name = "DIR|NAME")]
+    /// A folder of class folders, an archive of that, a table (path,label[,split]), or a known data set such as tf_flowers
+    #[arg(value_name = "PATH|NAME")]
     data: String,
     /// Threads to use; results do not depend on it [default: all processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -72,10 +72,8 @@ impl SourceArgs {
     /// Finds the photos; `split_file` says how they are divided.
     fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
         set_threads(self.threads)?;
-        let mut recipe = Recipe::default();
-        recipe.data.source.clone_from(&self.data);
-        recipe.data.split_file = split_file;
-        open_dataset(&recipe, self.offline)
+        let data = Data { source: self.data.clone(), split_file, ..Data::default() };
+        open_dataset(&data, self.offline)
     }
 }
 
