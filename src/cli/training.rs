@@ -20,6 +20,7 @@ use crate::recipe::{Expected, Recipe};
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
+use crate::train::layer_lr::parameter_options;
 use crate::train::objective::Objective;
 use crate::train::optimizer::{Optimizer, OptimizerConfig};
 use crate::train::source::{PhotoSource, Source};
@@ -74,6 +75,7 @@ fn execute(
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
     let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
+    optimizer.set_options(parameter_options(network.graph(), &recipe.train)?);
     let frozen = network.frozen_hash()?;
     let mut recorder = Recorder::new(run, description.clone(), console);
     let fitted = fit(
