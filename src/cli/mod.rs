@@ -12,6 +12,7 @@ mod prepare;
 mod recipe;
 mod recorder;
 mod runs;
+mod sources;
 mod summary;
 mod training;
 

@@ -8,25 +8,22 @@ use candle_core::Device;
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
+use super::sources::Sources;
 use super::{TrainingArgs, interrupt, output};
 use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
-use crate::data::feature_cache::FeatureCache;
 use crate::data::split::Split;
-use crate::download;
 use crate::error::{Interrupted, say};
-use crate::models::{Network, summary};
+use crate::models::summary;
 use crate::recipe::{Expected, Recipe};
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
+use crate::train::layer_lr::parameter_options;
 use crate::train::objective::Objective;
 use crate::train::optimizer::{Optimizer, OptimizerConfig};
-use crate::train::source::{CachedSource, PhotoSource, Source};
-
-/// Decoded photos are kept in memory up to this size, for networks that see them in every epoch.
-const PHOTO_MEMORY: usize = 2 << 30;
+use crate::train::source::{PhotoSource, Source};
 
 /// Runs the recipe and prints its result.
 ///
@@ -78,6 +75,7 @@ fn execute(
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
     let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
+    optimizer.set_options(parameter_options(network.graph(), &recipe.train)?);
     let frozen = network.frozen_hash()?;
     let mut recorder = Recorder::new(run, description.clone(), console);
     let fitted = fit(
@@ -147,61 +145,6 @@ fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -
         ));
     }
     Ok(manifest)
-}
-
-/// Training and validation photos, as pixels or as cached features.
-struct Sources {
-    train: Box<dyn Source>,
-    val: Option<Box<dyn Source>>,
-}
-
-impl Sources {
-    fn open(
-        recipe: &Recipe,
-        dataset: &Dataset,
-        manifest: &Manifest,
-        description: &ModelDescription,
-        network: &Network,
-        device: &Device,
-        console: &mut Console,
-    ) -> Result<Self> {
-        // The input layer alone is no first half worth caching.
-        let cached = recipe.train.cache_features && network.first_half_end() > 1;
-        let memory = if cached { 0 } else { PHOTO_MEMORY };
-        let mut open = |split: Split, samples: &[Sample]| -> Result<Option<Box<dyn Source>>> {
-            if samples.is_empty() {
-                return Ok(None);
-            }
-            let contract = &description.preprocessing;
-            let photos = PhotoSource::new(samples.to_vec(), description.image_size, contract, memory, device)?;
-            if !cached {
-                return Ok(Some(Box::new(photos)));
-            }
-            let cache = FeatureCache::new(&download::cache_dir().join("features"));
-            let key = format!(
-                "{}\n{}\n{}",
-                manifest.split_hash(split),
-                description.image_size,
-                serde_json::to_string(contract)?
-            );
-            console.begin(&format!("frozen half, {}", split.name()), samples.len());
-            let batch_size = recipe.train.evaluation_batch_size;
-            let source =
-                CachedSource::open_or_build(&cache, &key, network, &photos, batch_size, console).map_err(cache_hint)?;
-            console.end();
-            console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
-            Ok(Some(Box::new(source)))
-        };
-        let train = open(Split::Train, &dataset.train)?.context("there are no training photos")?;
-        Ok(Self { train, val: open(Split::Val, &dataset.val)? })
-    }
-}
-
-fn cache_hint(error: anyhow::Error) -> anyhow::Error {
-    if error.is::<Interrupted>() {
-        return error;
-    }
-    error.context("the outputs of the frozen half could not be cached (--set train.cache_features=false works without)")
 }
 
 impl Schedule {

@@ -2,6 +2,7 @@
 
 pub mod archives;
 pub mod audit;
+pub mod augment;
 pub mod catalogue;
 pub mod check;
 mod cifar;

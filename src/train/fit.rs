@@ -143,7 +143,7 @@ fn train_epoch(
     let epoch_key = random::mix(random::mix(schedule.seed, random::hash_name("dropout")), epoch as u64);
     let mut tally = Tally::default();
     observer.begin(&format!("epoch {epoch}/{}", schedule.epochs), train.len());
-    for (step, batch) in train.batches(&order, schedule.batch_size)?.enumerate() {
+    for (step, batch) in train.batches(&order, schedule.batch_size, epoch as u64)?.enumerate() {
         if observer.stop_requested() {
             observer.end();
             return Ok(None);
@@ -176,7 +176,7 @@ fn train_batch(
     dropout_key: u64,
 ) -> Result<(f64, Tensor)> {
     let mut output =
-        network.train_step(cut, batch.crossing.clone(), dropout_key, |logits| objective.loss(logits, &batch.labels))?;
+        network.train_step(cut, batch.crossing.clone(), dropout_key, |logits| objective.loss_of(logits, batch))?;
     ensure!(
         output.loss.is_finite(),
         "the loss is {}: training has diverged; lower the learning rate (now {lr}: --set train.lr={:e})",
@@ -193,7 +193,7 @@ fn train_batch(
 pub fn evaluate(network: &Network, source: &dyn Source, objective: &Objective, batch_size: usize) -> Result<Tally> {
     let order: Vec<usize> = (0..source.len()).collect();
     let mut tally = Tally::default();
-    for batch in source.batches(&order, batch_size)? {
+    for batch in source.batches(&order, batch_size, 0)? {
         let batch = batch?;
         let logits = network.output(source.cut(), batch.crossing)?;
         let loss = objective.loss(&logits, &batch.labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?;
@@ -211,7 +211,7 @@ pub fn predict_all(
 ) -> Result<Vec<Vec<f32>>> {
     let order: Vec<usize> = (0..source.len()).collect();
     let mut all = Vec::with_capacity(source.len());
-    for batch in source.batches(&order, batch_size)? {
+    for batch in source.batches(&order, batch_size, 0)? {
         let logits = network.output(source.cut(), batch?.crossing)?;
         all.extend(logits.to_dtype(DType::F32)?.to_vec2::<f32>()?);
         progress(all.len());

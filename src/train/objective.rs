@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
+use super::source::{FeatureBatch, Mixed};
 use crate::error::usage;
 use crate::ops::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
@@ -48,6 +49,15 @@ impl Objective {
             },
         };
         Ok(Self { kind })
+    }
+
+    /// [`Objective::loss`] of a batch; of mixtures, that of both labels weighted with their shares.
+    pub fn loss_of(&self, logits: &Tensor, batch: &FeatureBatch) -> Result<(Tensor, Tensor)> {
+        let (loss, gradient) = self.loss(logits, &batch.labels)?;
+        let Some(Mixed { labels, share }) = &batch.mixed else { return Ok((loss, gradient)) };
+        let (other_loss, other_gradient) = self.loss(logits, labels)?;
+        let (share, rest) = (f64::from(*share), 1.0 - f64::from(*share));
+        Ok((((loss * share)? + (other_loss * rest)?)?, ((gradient * share)? + (other_gradient * rest)?)?))
     }
 
     /// Mean loss (a 0-dimensional tensor) and its gradient `[batch, classes]`.

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
 
+pub use crate::data::augment::Mixed;
+
+use crate::data::augment::Augmenter;
 use crate::data::dataset::Sample;
 use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
 use crate::data::loader::{Batch, Loader, LoaderOptions};
@@ -17,6 +20,9 @@ pub struct FeatureBatch {
     /// What crosses the cut: images `[batch, height, width, 3]` at cut 0, else outputs of the first half's layers.
     pub crossing: Vec<Tensor>,
     pub labels: Vec<u32>,
+    /// Set if each image is a mixture of two, as mixup and cutmix make them: the loss is
+    /// `share * loss(labels) + (1 - share) * loss(mixed.labels)`.
+    pub mixed: Option<Mixed>,
 }
 
 /// Batches of FeatureBatch, prepared ahead where that takes time.
@@ -24,7 +30,7 @@ pub type Batches<'a> = Box<dyn Iterator<Item = Result<FeatureBatch>> + 'a>;
 
 /// A fixed set of labelled photos.
 pub trait Source {
-    /// Number of photos.
+    /// Number of photos; fixed augmented copies count as photos of their own.
     fn len(&self) -> usize;
 
     /// Whether there are none.
@@ -36,10 +42,16 @@ pub trait Source {
     fn cut(&self) -> usize;
 
     /// The photos with the given indices, in this order, in batches of `batch_size` (the last may be smaller).
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>>;
+    ///
+    /// `epoch` counts from 1 and decides what augmentation makes of them; 0 is evaluation: nothing is augmented.
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>>;
 }
 
-/// Photos, decoded and preprocessed in the background; everything after them is computed each time.
+fn options(size: usize, contract: &Preprocessing, cache_bytes: usize) -> LoaderOptions {
+    LoaderOptions { size, contract: contract.clone(), threads: rayon::current_num_threads(), cache_bytes }
+}
+
+/// Photos, decoded, augmented and preprocessed in the background; everything after them is computed each time.
 pub struct PhotoSource {
     loader: Loader,
     size: usize,
@@ -55,29 +67,46 @@ impl PhotoSource {
         cache_bytes: usize,
         device: &Device,
     ) -> Result<Self> {
-        let threads = rayon::current_num_threads();
-        let options = LoaderOptions { size, contract: contract.clone(), threads, cache_bytes };
-        Ok(Self { loader: Loader::new(samples, options)?, size, device: device.clone() })
+        let loader = Loader::new(samples, options(size, contract, cache_bytes))?;
+        Ok(Self { loader, size, device: device.clone() })
+    }
+
+    /// The same for training photos, which `augmenter` changes.
+    pub fn augmented(
+        samples: Vec<Sample>,
+        size: usize,
+        contract: &Preprocessing,
+        cache_bytes: usize,
+        augmenter: Augmenter,
+        device: &Device,
+    ) -> Result<Self> {
+        let loader = Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?;
+        Ok(Self { loader, size, device: device.clone() })
+    }
+
+    /// Whether each epoch shows the photos differently, so that nothing made of them can be kept.
+    pub fn changes_each_epoch(&self) -> bool {
+        self.loader.changes_each_epoch()
     }
 
     fn tensor(&self, batch: Batch) -> Result<FeatureBatch> {
         let shape = (batch.labels.len(), self.size, self.size, 3);
         let images = Tensor::from_vec(batch.inputs, shape, &self.device)?;
-        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels })
+        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels, mixed: batch.mixed })
     }
 }
 
 impl Source for PhotoSource {
     fn len(&self) -> usize {
-        self.loader.samples().len()
+        self.loader.len()
     }
 
     fn cut(&self) -> usize {
         0
     }
 
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
-        let batches = self.loader.batches(order.to_vec(), batch_size)?;
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>> {
+        let batches = self.loader.augmented_batches(order.to_vec(), batch_size, epoch)?;
         Ok(Box::new(batches.map(|batch| self.tensor(batch?))))
     }
 }
@@ -114,6 +143,7 @@ impl CachedSource {
         batch_size: usize,
         watcher: &mut dyn Watcher,
     ) -> Result<Self> {
+        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
         let cut = network.first_half_end();
         let crossing = network.crossing(cut);
         let shapes: Vec<Vec<usize>> = crossing.iter().map(|&l| network.graph().layers[l].shape.dims()).collect();
@@ -131,8 +161,7 @@ impl CachedSource {
                 build(writer, network, cut, photos, batch_size, watcher)?
             }
         };
-        let labels = photos.loader.samples().iter().map(|sample| sample.label).collect();
-        Ok(Self { features, labels, cut, shapes, device: network.device().clone() })
+        Ok(Self { features, labels: photos.loader.labels(), cut, shapes, device: network.device().clone() })
     }
 
     /// Where the cache file lies.
@@ -155,7 +184,7 @@ impl CachedSource {
             crossing.push(Tensor::from_vec(values, dims, &self.device)?);
         }
         let label = |&i: &usize| self.labels.get(i).copied().ok_or_else(|| anyhow!("photo {i} has no label"));
-        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()? })
+        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()?, mixed: None })
     }
 }
 
@@ -169,7 +198,7 @@ fn build(
 ) -> Result<FeatureReader> {
     let order: Vec<usize> = (0..photos.len()).collect();
     let mut done = 0;
-    for batch in photos.batches(&order, batch_size)? {
+    for batch in photos.batches(&order, batch_size, 0)? {
         let batch = batch?;
         let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
         let outputs = network.forward_to(cut, images)?;
@@ -194,7 +223,7 @@ impl Source for CachedSource {
         self.cut
     }
 
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize) -> Result<Batches<'a>> {
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, _epoch: u64) -> Result<Batches<'a>> {
         let batches: Vec<Vec<usize>> = order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();
         Ok(Box::new(batches.into_iter().map(|indices| self.batch(&indices))))
     }
