@@ -67,12 +67,20 @@ impl MachineArgs {
     /// # Errors
     /// If the threads cannot be started.
     pub fn set_threads(&self) -> Result<()> {
-        let Some(threads) = self.threads else { return Ok(()) };
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .with_context(|| format!("cannot start {threads} threads; use fewer with --threads"))
+        set_threads(self.threads)
     }
+}
+
+/// Sets the number of threads of the program; to be called before anything is computed.
+///
+/// # Errors
+/// If the threads cannot be started.
+pub fn set_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.into())
+        .build_global()
+        .with_context(|| format!("cannot start {threads} threads; use fewer with --threads"))
 }
 
 /// Where runs are recorded.

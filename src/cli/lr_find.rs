@@ -1,8 +1,8 @@
 //! `ft lr-find`: which learning rates a recipe can take.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::arguments::{MachineArgs, RunsArgs, TrainingArgs};
@@ -12,7 +12,6 @@ use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
 use super::training::{check_training, read_photos};
-use crate::error::say;
 use crate::models::{Network, summary};
 use crate::recipe::{Recipe, load};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
@@ -113,6 +112,7 @@ impl Args {
             weights: self.weights.clone(),
             epochs: None,
             seed: self.seed,
+            tfds_filter: false,
             set: self.set.clone(),
             json: self.json,
             runs: RunsArgs { runs: PathBuf::new() },

@@ -3,6 +3,7 @@
 mod arguments;
 mod baseline;
 mod console;
+mod data;
 mod explain;
 mod gallery;
 mod interrupt;
@@ -31,6 +32,7 @@ Examples:
   ft lr-find my.toml                             which learning rates it can take
   ft explain --model best                        where the best model looks: Grad-CAM pictures
   ft summary resnet50v2 --freeze-before conv4    the layer table
+  ft data check photos/                          broken photos, duplicates, photos in two classes
   ft runs                                        what has been run
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -55,6 +57,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Show a model layer by layer
     Summary(summary::Args),
+    /// Look after data sets: fetch, check, count, preview, split
+    Data(data::Args),
     /// List what has been run, newest first
     Runs(runs::Args),
 }
@@ -71,6 +75,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::LrFind(args) => lr_find::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Summary(args) => summary::run(args),
+        Command::Data(args) => data::run(args),
         Command::Runs(args) => runs::run(args),
     }
 }

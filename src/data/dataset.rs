@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::catalogue::{Layout, Located};
 use super::photo::Photo;
 use super::scan::{Found, Scan, scan};
-use super::split::{Assignment, Fractions, read_split_file, take_share};
+use super::split::{Assignment, Fractions, read_split_file, stream, take_share};
 use crate::error::usage;
 
 pub use super::split::Split;
@@ -102,6 +102,11 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// The splits that neither folders nor a split file say, but chance.
+    pub fn drawn_splits(&self) -> impl Iterator<Item = Split> {
+        self.drawn.shares.iter().map(|(split, _)| *split)
+    }
+
     /// Draws the splits that are random (again). As [`take_share`] says, photos keep their split, except that a class
     /// which lost its last photo of a split gets another one.
     pub(super) fn draw_splits(&mut self) {
@@ -115,8 +120,7 @@ impl Dataset {
         for (drawn, (split, share)) in shares.into_iter().enumerate() {
             // One photo of each class for training and one for each split still to be drawn.
             let keep = count - drawn;
-            // A stream for each split: otherwise the second would draw from what the first left of the same places.
-            let stream = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(split as u64);
+            let stream = stream(seed, split);
             let members: Vec<(&str, u32)> = self.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
             let taken = take_share(&members, share, keep, stream);
             for (sample, taken) in std::mem::take(&mut self.train).into_iter().zip(taken) {

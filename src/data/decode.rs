@@ -50,7 +50,7 @@ fn decode_any(bytes: &[u8]) -> Result<RgbImage> {
 }
 
 /// The part of a file from its JPEG header on, if foreign bytes precede it.
-fn jpeg_behind_junk(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn jpeg_behind_junk(bytes: &[u8]) -> Option<&[u8]> {
     let head = bytes.get(..bytes.len().min(MAX_JUNK))?;
     let start = head.windows(3).position(|window| window == [0xff, 0xd8, 0xff])?;
     bytes.get(start..)

@@ -89,6 +89,12 @@ pub fn place(seed: u64, id: &str) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// The seed of [`place`] with which photos are drawn for a split. A stream for each split: otherwise the second would draw
+/// from what the first left of the same places.
+pub fn stream(seed: u64, split: Split) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(split as u64)
+}
+
 /// Takes a share of each class out of `from`.
 ///
 /// A photo is taken if its [`place`] lies below `share`, so photos keep their split when others are added. Only where

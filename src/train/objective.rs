@@ -85,7 +85,11 @@ impl Objective {
     }
 }
 
-fn class_weights(wanted: &ClassWeights, classes: &[String], labels: &[u32]) -> Result<Option<Vec<f32>>> {
+/// The weight of each class in the loss; `labels` are those of the training photos.
+///
+/// # Errors
+/// A usage error if a table names a class that the data set does not have.
+pub fn class_weights(wanted: &ClassWeights, classes: &[String], labels: &[u32]) -> Result<Option<Vec<f32>>> {
     match wanted {
         ClassWeights::None => Ok(None),
         ClassWeights::Auto => {

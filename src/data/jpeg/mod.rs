@@ -44,6 +44,35 @@ pub(super) fn decode(bytes: &[u8], check_size: fn(u64, u64) -> Result<()>) -> Re
     Ok(Jpeg { width, height, rgb, orientation: decoder.orientation })
 }
 
+/// What the headers of a JPEG say.
+pub(super) struct JpegHeader {
+    /// 1 is grey, 3 colour, 4 CMYK.
+    pub components: usize,
+    pub orientation: Option<Orientation>,
+}
+
+/// Reads the headers only, up to the compressed data.
+pub(super) fn header(bytes: &[u8]) -> Result<JpegHeader> {
+    let mut decoder = Decoder::new(bytes, |_, _| Ok(()));
+    let mut components = None;
+    while let Some(marker) = decoder.next_marker() {
+        match marker {
+            0x01 | 0xd0..=0xd8 => {}
+            0xd9 | 0xda => break,
+            0xc0..=0xc2 => components = Some(Frame::parse(decoder.segment()?, marker == 0xc2)?.ids().len()),
+            // The only metadata that matter here.
+            0xe1 => {
+                let segment = decoder.segment()?;
+                decoder.read_segment(marker, segment)?;
+            }
+            _ => {
+                decoder.segment()?;
+            }
+        }
+    }
+    Ok(JpegHeader { components: components.context("it has no image")?, orientation: decoder.orientation })
+}
+
 struct Decoder<'a> {
     bytes: &'a [u8],
     position: usize,

@@ -1,0 +1,121 @@
+//! `ft data`: what there is to train on, and whether it is fit for it.
+
+mod check;
+mod split;
+mod stats;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+
+use super::arguments::set_threads;
+use super::console::Console;
+use super::prepare::open_dataset;
+use crate::data::dataset::Dataset;
+use crate::data::inspect::{Inspection, inspect};
+use crate::recipe::Data;
+
+const EXAMPLES: &str = "\
+Examples:
+  ft data check photos/                               broken photos, duplicates, photos in two classes
+  ft data check photos/ --split-file split.csv        and photos that are in two splits
+  ft data stats photos/                               how many, how large, how balanced
+  ft data split photos/ --out split.csv               divide them; duplicates stay on one side
+  ft data split photos/ --update split.csv            divide what was added since";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find broken and odd photos, duplicates, photos in two classes or splits
+    Check(check::Args),
+    /// Count photos by class and split, with their sizes and formats
+    Stats(stats::Args),
+    /// Write a split file that says which photo trains, validates, tests
+    Split(split::Args),
+}
+
+/// Runs one of the commands about data.
+///
+/// # Errors
+/// A usage error for what is no data set; any other for what fails.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.command {
+        Command::Check(args) => check::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Split(args) => split::run(args),
+    }
+}
+
+/// Which photos, and what may be used to read them.
+#[derive(Clone, Debug, clap::Args)]
+struct SourceArgs {
+    /// A folder of class folders, an archive of that, a table (path,label[,split]), or a known data set such as tf_flowers
+    #[arg(value_name = "PATH|NAME")]
+    data: String,
+    /// Threads to use; results do not depend on it [default: all processors]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Use only what is on disk already, never the network
+    #[arg(long)]
+    offline: bool,
+}
+
+impl SourceArgs {
+    /// Finds the photos; `split_file` says how they are divided.
+    fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
+        set_threads(self.threads)?;
+        let data = Data { source: self.data.clone(), split_file, ..Data::default() };
+        open_dataset(&data, self.offline)
+    }
+}
+
+/// Reads every photo, with progress on stderr.
+///
+/// # Errors
+/// If none can be read.
+fn look_at(dataset: &Dataset) -> Result<Inspection> {
+    let mut console = Console::default();
+    console.begin("read photos", dataset.len());
+    let shared = Mutex::new(&mut console);
+    let inspection = inspect(dataset, &|done| {
+        // Only display: whoever finds it taken just does not show its step.
+        if let Ok(mut console) = shared.try_lock() {
+            console.progress(done, "");
+        }
+    });
+    console.end();
+    ensure!(
+        !inspection.photos.is_empty(),
+        "{} has no readable image; the first of {} problems: {}",
+        dataset.root.display(),
+        inspection.broken.len(),
+        inspection.broken.first().map_or_else(String::new, |broken| format!("{}: {}", broken.id, broken.reason))
+    );
+    Ok(inspection)
+}
+
+/// `3,670`.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 photo`, `2 photos`.
+fn photos(number: usize) -> String {
+    format!("{} photo{}", thousands(number), if number == 1 { "" } else { "s" })
+}

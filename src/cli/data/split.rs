@@ -1,0 +1,238 @@
+//! `ft data split`: writes a split file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{SourceArgs, look_at, photos};
+use crate::cli::output::{Column, print, print_json, table};
+use crate::data::audit::prints;
+use crate::data::dataset::Dataset;
+use crate::data::division::{Shares, Unit, divide};
+use crate::data::duplicates::Duplicates;
+use crate::data::inspect::{Inspected, Inspection};
+use crate::data::split::{Assignment, Fractions, Split, read_split_file};
+use crate::error::{say, usage};
+use crate::files::write_atomically;
+
+const EXAMPLES: &str = "\
+Each class is divided for itself. A photo's split depends on the seed and its path alone, so that added photos move no
+other; near-duplicates (see ft data check) go where the first of them goes. Shares are met on average; with --exact to the
+photo, but then a few photos near the border move when others are added. With --update no listed photo ever moves.
+
+Examples:
+  ft data split photos/ --out split.csv
+  ft data split photos/ --out split.csv --train 0.7 --val 0.15 --test 0.15 --exact
+  ft data split photos/ --update split.csv                   photos were added: divide them, keep the others
+  ft recipe vgg16-gap --data photos/ --split-file split.csv";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The file to write, with the columns path,split [default: the one of --update]
+    #[arg(long, value_name = "FILE", required_unless_present = "update")]
+    out: Option<PathBuf>,
+    /// An earlier split file, whose photos stay where they are
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
+    /// Share of training photos
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.8)]
+    train: f64,
+    /// Share of validation photos
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
+    val: f64,
+    /// Share of test photos
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
+    test: f64,
+    /// Another seed gives another split
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Meet the shares to the photo rather than on average
+    #[arg(long)]
+    exact: bool,
+    /// Overwrite an existing file
+    #[arg(long)]
+    force: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes a split file.
+///
+/// # Errors
+/// A usage error for impossible shares, or if the file exists and neither `--update` nor `--force` allows to change it.
+pub fn run(args: &Args) -> Result<()> {
+    let fractions = Fractions { train: args.train, val: args.val, test: args.test };
+    fractions.check()?;
+    let out = args.out.as_ref().or(args.update.as_ref()).context("no file to write")?;
+    refuse_overwriting(args, out)?;
+    let old = args.update.as_deref().map(read_split_file).transpose()?.unwrap_or_default();
+    let dataset = args.source.open(None)?;
+    if dataset.drawn_splits().count() < 2 {
+        say("note: the data have splits of their own, which this split file replaces");
+    }
+    let inspection = look_at(&dataset)?;
+    let division = Division::new(&inspection, &old, |units| {
+        divide(units, &fractions, args.seed, if args.exact { Shares::Exact } else { Shares::Stable })
+    });
+    division.write(out)?;
+    for note in division.notes(&inspection, &old) {
+        say(&note);
+    }
+    if args.json {
+        return print_json(&division.as_json(&inspection, out));
+    }
+    print(&division.report(&dataset, &inspection, out))
+}
+
+/// A test photo that became a training photo spoils all earlier results: no file is replaced by the way.
+fn refuse_overwriting(args: &Args, out: &Path) -> Result<()> {
+    let is_updated = args.update.as_deref() == Some(out);
+    if args.force || is_updated || !out.exists() {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "{0} exists; keep its photos where they are with --update {0}, or overwrite it with --force",
+        out.display()
+    )))
+}
+
+/// The split of each photo, and what became of groups.
+struct Division {
+    /// By id.
+    splits: BTreeMap<String, Split>,
+    /// Photos that the earlier file lists.
+    kept: usize,
+    /// Groups of near-duplicates or identical files.
+    groups: usize,
+    /// Groups that the earlier file parts.
+    parted: usize,
+}
+
+impl Division {
+    fn new(
+        inspection: &Inspection,
+        old: &BTreeMap<String, Assignment>,
+        divide: impl FnOnce(&[Unit]) -> Vec<Split>,
+    ) -> Self {
+        let groups = whole_groups(&inspection.photos);
+        let listed = |photo: &Inspected| old.get(&photo.sample.id).map(|assignment| assignment.split);
+        let units: Vec<Unit> = groups.iter().filter_map(|group| unit(group, listed)).collect();
+        let (mut splits, mut kept, mut parted) = (BTreeMap::new(), 0, 0);
+        for (group, split) in groups.iter().zip(divide(&units)) {
+            let earlier: Vec<Split> = group.iter().filter_map(|photo| listed(photo)).collect();
+            kept += earlier.len();
+            parted += usize::from(earlier.iter().any(|other| earlier.first() != Some(other)));
+            for photo in group {
+                splits.insert(photo.sample.id.clone(), listed(photo).unwrap_or(split));
+            }
+        }
+        Self { splits, kept, groups: groups.iter().filter(|group| group.len() > 1).count(), parted }
+    }
+
+    fn write(&self, out: &Path) -> Result<()> {
+        write_atomically(out, |file| {
+            let mut csv = csv::Writer::from_writer(file);
+            csv.write_record(["path", "split"])?;
+            for (id, split) in &self.splits {
+                csv.write_record([id, split.name()])?;
+            }
+            csv.flush().context("cannot write the split file")
+        })
+    }
+
+    /// What the user should know, as lines.
+    fn notes(&self, inspection: &Inspection, old: &BTreeMap<String, Assignment>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !inspection.broken.is_empty() {
+            notes.push(format!(
+                "note: {} cannot be read and are left out (see ft data check)",
+                photos(inspection.broken.len())
+            ));
+        }
+        let absent = old.keys().filter(|id| !self.splits.contains_key(*id)).count();
+        if absent > 0 {
+            notes.push(format!(
+                "note: {} of the earlier file are not there any more, or broken, and are left out",
+                photos(absent)
+            ));
+        }
+        if self.parted > 0 {
+            notes.push(format!(
+                "warning: the earlier file has {} group(s) of near-duplicates in several splits; they stay so \
+                 (ft data check --split-file lists them)",
+                self.parted
+            ));
+        }
+        notes
+    }
+
+    fn count(&self, split: Split) -> usize {
+        self.splits.values().filter(|other| **other == split).count()
+    }
+
+    fn as_json(&self, inspection: &Inspection, out: &Path) -> serde_json::Value {
+        json!({
+            "split_file": out,
+            "train": self.count(Split::Train),
+            "val": self.count(Split::Val),
+            "test": self.count(Split::Test),
+            "kept": self.kept,
+            "new": self.splits.len() - self.kept,
+            "groups": self.groups,
+            "parted_groups": self.parted,
+            "broken": inspection.broken.len(),
+        })
+    }
+
+    fn report(&self, dataset: &Dataset, inspection: &Inspection, out: &Path) -> String {
+        let columns = [Column::Left("class"), Column::Right("train"), Column::Right("val"), Column::Right("test")];
+        let mut counts = vec![[0usize; 3]; dataset.classes.len()];
+        for photo in &inspection.photos {
+            let split = self.splits.get(&photo.sample.id);
+            let place = Split::ALL.iter().position(|other| Some(other) == split);
+            let row = counts.get_mut(photo.sample.label as usize);
+            if let Some(count) = row.zip(place).and_then(|(row, place)| row.get_mut(place)) {
+                *count += 1;
+            }
+        }
+        let row = |name: &str, counts: &[usize; 3]| {
+            let all: usize = counts.iter().sum();
+            let cell = |&count: &usize| format!("{count} ({:.1} %)", 100.0 * count as f64 / all.max(1) as f64);
+            [name.to_owned()].into_iter().chain(counts.iter().map(cell)).collect::<Vec<_>>()
+        };
+        let mut rows: Vec<Vec<String>> =
+            dataset.classes.iter().zip(&counts).map(|(name, row_)| row(name, row_)).collect();
+        rows.push(row("all", &Split::ALL.map(|split| self.count(split))));
+        let kept = if self.kept > 0 { format!(", {} kept from before", self.kept) } else { String::new() };
+        let groups = match self.groups {
+            0 => "no near-duplicates".to_owned(),
+            groups => format!("{groups} group(s) of near-duplicates, each on one side"),
+        };
+        let whole = photos(self.splits.len());
+        format!("{}\n{}: {whole}{kept}; {groups}\n", table(&columns, &rows), out.display())
+    }
+}
+
+/// All photos: groups of near-duplicates, and every other photo for itself. Each group is sorted by id.
+fn whole_groups(photos: &[Inspected]) -> Vec<Vec<&Inspected>> {
+    let groups = Duplicates::find(&prints(photos)).groups;
+    let mut grouped = vec![false; photos.len()];
+    groups.iter().flatten().for_each(|&i| grouped[i] = true);
+    let mut all: Vec<Vec<&Inspected>> =
+        groups.iter().map(|group| group.iter().filter_map(|&i| photos.get(i)).collect()).collect();
+    all.extend(photos.iter().zip(grouped).filter(|(_, grouped)| !grouped).map(|(photo, _)| vec![photo]));
+    all.iter_mut().for_each(|group| group.sort_by(|a, b| a.sample.id.cmp(&b.sample.id)));
+    all
+}
+
+fn unit(group: &[&Inspected], listed: impl Fn(&Inspected) -> Option<Split>) -> Option<Unit> {
+    let first = group.first()?;
+    let fixed = group.iter().find_map(|photo| listed(photo));
+    Some(Unit { key: first.sample.id.clone(), label: first.sample.label, photos: group.len(), fixed })
+}
