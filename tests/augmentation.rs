@@ -375,7 +375,7 @@ fn a_step_is_a_word_with_defaults_or_a_table() {
 fn everything_wrong_with_the_steps_is_reported_at_once_with_its_place() {
     let text = r#"
         [augmentation]
-        copy = 4
+        copie = 4
         copies = 4
         steps = [
           "flip_leftright",
@@ -392,7 +392,7 @@ fn everything_wrong_with_the_steps_is_reported_at_once_with_its_place() {
     let error = recipe(text).expect_err("all wrong");
     let message = error.downcast_ref::<UsageError>().expect("a usage error").0.clone();
     for part in [
-        "my.toml:3: augmentation.copy: unknown key; did you mean `copies`?",
+        "my.toml:3: augmentation.copie: unknown key; did you mean `copies`?",
         "my.toml:4: augmentation.copies: mixup and cutmix change whole batches",
         "my.toml:6: augmentation.steps[0]: unknown kind \"flip_leftright\"; did you mean \"flip_left_right\"?",
         "my.toml:7: augmentation.steps[1].degree: unknown key; did you mean `degrees`?",
