@@ -47,6 +47,13 @@ fn samples(folder: &std::path::Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
+/// Seconds that this thread has computed: other programs do not count, where the system tells (Linux).
+fn seconds(started: Instant) -> f64 {
+    let nanoseconds = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = nanoseconds.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| started.elapsed().as_secs_f64(), |n| n / 1e9)
+}
+
 /// The best of three passes.
 fn photos_per_second(samples: &[Sample], words: &[&str], cache_bytes: usize) -> Result<f64> {
     let contract = Preprocessing {
@@ -62,10 +69,11 @@ fn photos_per_second(samples: &[Sample], words: &[&str], cache_bytes: usize) -> 
     let mut best = 0f64;
     for epoch in 1..=3 {
         let started = Instant::now();
+        let before = seconds(started);
         for index in 0..samples.len() {
             loader.input(index, epoch)?;
         }
-        best = best.max(samples.len() as f64 / started.elapsed().as_secs_f64());
+        best = best.max(samples.len() as f64 / (seconds(started) - before));
     }
     Ok(best)
 }

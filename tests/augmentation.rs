@@ -7,6 +7,7 @@ mod workshop;
 
 use std::fs;
 
+use candle_core::{Device, Tensor};
 use common::{assert_values_close, golden_json, golden_tensors, values};
 use ft::data::augment::{Action, Affine, Augmenter, Fill, KINDS, Kind, Step};
 use ft::data::dataset::Sample;
@@ -15,7 +16,9 @@ use ft::data::photo::Photo;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, normalize};
 use ft::data::resize::Pixels;
 use ft::error::UsageError;
-use ft::recipe::{self, Recipe};
+use ft::recipe::{self, Recipe, Train};
+use ft::train::objective::Objective;
+use ft::train::source::{FeatureBatch, Mixed};
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -375,7 +378,7 @@ fn a_step_is_a_word_with_defaults_or_a_table() {
 fn everything_wrong_with_the_steps_is_reported_at_once_with_its_place() {
     let text = r#"
         [augmentation]
-        copy = 4
+        copie = 4
         copies = 4
         steps = [
           "flip_leftright",
@@ -392,7 +395,7 @@ fn everything_wrong_with_the_steps_is_reported_at_once_with_its_place() {
     let error = recipe(text).expect_err("all wrong");
     let message = error.downcast_ref::<UsageError>().expect("a usage error").0.clone();
     for part in [
-        "my.toml:3: augmentation.copy: unknown key; did you mean `copies`?",
+        "my.toml:3: augmentation.copie: unknown key; did you mean `copies`?",
         "my.toml:4: augmentation.copies: mixup and cutmix change whole batches",
         "my.toml:6: augmentation.steps[0]: unknown kind \"flip_leftright\"; did you mean \"flip_left_right\"?",
         "my.toml:7: augmentation.steps[1].degree: unknown key; did you mean `degrees`?",
@@ -471,6 +474,34 @@ proptest! {
         prop_assert!(again.is_ok(), "{:#}\n{text}", again.unwrap_err());
         prop_assert_eq!(again.unwrap(), expected);
     }
+}
+
+#[test]
+fn the_loss_of_mixtures_is_that_of_soft_labels() {
+    let classes = ["a", "b", "c"].map(String::from);
+    let objective = Objective::new(&Train::default(), &classes, &[0, 1, 2]).unwrap();
+    let rows = [[0.5f32, -1.0, 2.0], [3.0, 0.25, 0.0]];
+    let logits = Tensor::from_vec(rows.concat(), (2, 3), &Device::Cpu).unwrap();
+    let (labels, other, share) = (vec![0u32, 1], vec![2u32, 1], 0.7f32);
+    let mixed = Some(Mixed { labels: other.clone(), share });
+    let batch = FeatureBatch { crossing: vec![], labels: labels.clone(), mixed };
+    let (loss, gradient) = objective.loss_of(&logits, &batch).unwrap();
+    let (mut expected, mut gradients) = (0.0, Vec::new());
+    for (i, row) in rows.iter().enumerate() {
+        let sum: f64 = row.iter().map(|&v| f64::from(v).exp()).sum();
+        for (class, &logit) in row.iter().enumerate() {
+            let target = f64::from(share) * f64::from(u8::from(labels[i] == class as u32))
+                + (1.0 - f64::from(share)) * f64::from(u8::from(other[i] == class as u32));
+            let probability = f64::from(logit).exp() / sum;
+            expected -= target * probability.ln() / 2.0;
+            gradients.push((probability - target) / 2.0);
+        }
+    }
+    assert_values_close("loss", &values(&loss), &[expected], 0.0, 1e-6);
+    assert_values_close("gradient", &values(&gradient), &gradients, 0.0, 1e-6);
+    let plain = FeatureBatch { mixed: None, ..batch };
+    let (loss, _) = objective.loss_of(&logits, &plain).unwrap();
+    assert_eq!(values(&loss), values(&objective.loss(&logits, &labels).unwrap().0));
 }
 
 #[test]
