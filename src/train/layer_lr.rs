@@ -129,7 +129,7 @@ mod tests {
     fn stages_of_vgg_and_of_a_torch_resnet_count_down_from_the_head() {
         for (architecture, first, last) in [
             ("vgg16", "block1_conv1/kernel", "block5_conv3/bias"),
-            ("resnet50-torchvision", "conv1.weight", "layer4.2.bn3.weight"),
+            ("resnet50-torch", "conv1.weight", "layer4.2.bn3.weight"),
         ] {
             let graph = graph(architecture, &["gap", "dense(classes)"]);
             let options = options(&graph, &Train { lr_decay: 0.5, ..Train::default() });
