@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 
 use super::source::{FeatureBatch, Mixed};
@@ -66,6 +66,9 @@ impl Objective {
             Kind::Softmax(config) => softmax_cross_entropy(logits, labels, config),
             Kind::Sigmoid { config, class_weights } => {
                 let (batch, classes) = logits.dims2()?;
+                if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+                    bail!("the label {label} is not one of {classes} classes");
+                }
                 let column = |values: Vec<f32>| Tensor::from_vec(values, (batch, 1), &Device::Cpu);
                 let one_hot: Vec<f32> = labels
                     .iter()
@@ -75,7 +78,8 @@ impl Objective {
                 let (losses, gradients) = sigmoid_cross_entropy(logits, &targets, config)?;
                 let weight =
                     |label: &u32| class_weights.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0);
-                let weights = column(labels.iter().map(weight).collect())?.to_device(logits.device())?;
+                let weights = column(labels.iter().map(weight).collect())?;
+                let weights = weights.to_dtype(losses.dtype())?.to_device(logits.device())?;
                 let share = 1.0 / (batch * classes) as f64;
                 let loss = (losses.broadcast_mul(&weights)?.sum_all()? * share)?;
                 let gradient = (gradients.broadcast_mul(&weights)? * share)?;
