@@ -12,8 +12,10 @@ use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
 use super::training::{check_training, read_photos};
+use crate::error::say;
 use crate::models::{Network, summary};
 use crate::recipe::{Recipe, load};
+use crate::report::plot::{Axis, Chart, Figure, Mark, Series, Style};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
 use crate::train::objective::Objective;
 use crate::train::observer::{EpochMetrics, Observer};
@@ -46,7 +48,7 @@ pub struct Args {
     /// Updates, each with a larger learning rate than the one before
     #[arg(long, value_name = "N", default_value_t = 100)]
     steps: usize,
-    /// Where the picture of the curve goes
+    /// Where the picture of the curve goes, as a PNG and beside it as an SVG
     #[arg(long, value_name = "FILE", default_value = "lr-find.png")]
     plot: PathBuf,
     /// A folder of class folders, or a known data set such as tf_flowers
@@ -96,6 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
     check_training(&recipe, &prepared)?;
     interrupt::install()?;
     let curve = test(&recipe, &mut prepared, range, console)?;
+    draw(&args.plot, &recipe, &curve)?;
     if args.json {
         let plot = args.plot.display().to_string();
         return print_json(&Report { recipe: &recipe.name, dataset: &prepared.dataset.name, plot, curve: &curve });
@@ -126,10 +129,16 @@ fn test(recipe: &Recipe, prepared: &mut Prepared, range: Range, mut console: Con
     let manifest = read_photos(dataset, &mut console)?;
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
-    // What trains first decides what the first learning rate can be.
-    if let Some(phase) = phases(recipe).first() {
-        phase.freeze(network)?;
-        console.log(&summary::training_table(network, phase.lr));
+    let phases = phases(recipe);
+    if let Some(first) = phases.first() {
+        first.freeze(network)?;
+        if phases.len() > 1 {
+            console.log(&format!(
+                "what trains in the first of {} phases: from {} on",
+                phases.len(),
+                first.freeze_before
+            ));
+        }
     }
     let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
     lr_find(recipe, network, sources.train.as_ref(), &objective, range, &mut Watched { console })
@@ -200,4 +209,29 @@ fn conclusion(curve: &Curve) -> String {
         _ => "the loss never falls in this range: no suggestion; try --from and --to further down, or more --steps\n"
             .to_owned(),
     }
+}
+
+/// Draws the curve, with the loss of single updates behind it.
+fn draw(path: &Path, recipe: &Recipe, curve: &Curve) -> Result<()> {
+    let series = |name: &str, style, value: fn(&Point) -> f64| Series {
+        name: name.to_owned(),
+        style,
+        points: curve.points.iter().map(|p| (p.lr, value(p))).collect(),
+    };
+    // What diverges would press the rest of the curve flat.
+    let first = curve.points.first().map_or(1.0, |p| p.smoothed);
+    let highest = curve.points.iter().map(|p| p.smoothed).fold(first, f64::max).min(2.0 * first);
+    let chart = Chart {
+        title: "Learning-rate range test".to_owned(),
+        x: Axis::log("learning rate"),
+        y: Axis::linear("loss").within(0.0, highest),
+        series: vec![
+            series("one update", Style::Background, |p| p.loss),
+            series("smoothed", Style::First, |p| p.smoothed),
+        ],
+        marks: curve.suggestion.map(|x| Mark { x, name: format!("suggestion: {x:.1e}") }).into_iter().collect(),
+    };
+    let [png, svg] = Figure { title: recipe.name.clone(), charts: vec![chart] }.save(path)?;
+    say(&format!("plot {}, {}", png.display(), svg.display()));
+    Ok(())
 }

@@ -5,14 +5,17 @@ use anyhow::Result;
 use super::console::Console;
 use super::interrupt;
 use crate::models::{Network, summary};
+use crate::recipe::Train;
 use crate::runs::{RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::layer_lr::parameter_options;
 use crate::train::observer::{EpochMetrics, Observer};
 use crate::train::phases::Phase;
 
 /// The observer of a recorded run.
 pub struct Recorder<'a> {
     run: &'a RunWriter,
+    train: &'a Train,
     description: ModelDescription,
     console: Console,
     latest: Option<EpochMetrics>,
@@ -20,8 +23,8 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// Records into `run`; checkpoints carry `description`.
-    pub fn new(run: &'a RunWriter, description: ModelDescription, console: Console) -> Self {
-        Self { run, description, console, latest: None }
+    pub fn new(run: &'a RunWriter, train: &'a Train, description: ModelDescription, console: Console) -> Self {
+        Self { run, train, description, console, latest: None }
     }
 
     /// Where it shows things.
@@ -59,7 +62,9 @@ impl Observer for Recorder<'_> {
             let Phase { number, of, first, last, freeze_before, .. } = phase;
             self.console.log(&format!("phase {number}/{of}, epochs {first} to {last}: frozen before {freeze_before}"));
         }
-        self.console.log(&summary::training_table(network, phase.lr));
+        let options = parameter_options(network.graph(), self.train)?;
+        let rate = |name: &str| phase.lr * options.get(name).map_or(1.0, |own| own.lr_scale);
+        self.console.log(&summary::training_table(network, &rate));
         Ok(())
     }
 

@@ -90,7 +90,7 @@ fn execute(
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let never_trained = frozen_throughout(&phases(recipe), network.graph())?;
     let frozen = network.hash_before(never_trained)?;
-    let mut recorder = Recorder::new(run, description.clone(), console);
+    let mut recorder = Recorder::new(run, &recipe.train, description.clone(), console);
     let mut trainer = Trainer::new(recipe, &objective, network.graph())?;
     let mut val = None;
     while let Some(phase) = trainer.next_phase() {
