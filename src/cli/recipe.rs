@@ -5,12 +5,13 @@ use serde_json::json;
 
 use super::output::{Column, print, print_json, table};
 use super::{TrainingArgs, training};
-use crate::recipe::{EMBEDDED, Recipe, load};
+use crate::recipe::{EMBEDDED, Recipe, load, load_preset, presets};
 
 const EXAMPLES: &str = "\
 Examples:
   ft recipe resnet50v2-unfreeze-conv4
   ft recipe vgg16-gap --data photos/ --epochs 20
+  ft recipe resnet20-cifar10 --preset 4
   ft recipe my.toml --set train.lr=3e-5 --set backbone.freeze_before=conv5
   ft recipe vgg16-gap --weights my-vgg16.h5 --split-file split.csv --json";
 
@@ -23,6 +24,9 @@ pub struct Args {
     /// List the built-in recipes
     #[arg(long, conflicts_with = "recipe")]
     list: bool,
+    /// A named variant of the recipe, see --list
+    #[arg(long, value_name = "NAME", conflicts_with = "list")]
+    preset: Option<String>,
     #[command(flatten)]
     training: TrainingArgs,
 }
@@ -36,20 +40,23 @@ pub fn run(args: &Args) -> Result<()> {
         return list(args.training.json);
     }
     let name = args.recipe.as_deref().unwrap_or_default();
-    let recipe = load(name, &args.training.overrides())?;
+    let recipe = load_preset(name, args.preset.as_deref(), &args.training.overrides())?;
     training::run(&recipe, &args.training)
 }
 
 fn list(as_json: bool) -> Result<()> {
-    let recipes = EMBEDDED.iter().map(|(name, _)| load(name, &[])).collect::<Result<Vec<Recipe>>>()?;
+    let entry = |(name, _): &(&str, &str)| Ok((load(name, &[])?, presets(name)?));
+    let recipes = EMBEDDED.iter().map(entry).collect::<Result<Vec<(Recipe, Vec<String>)>>>()?;
     if as_json {
-        let entry = |r: &Recipe| json!({ "name": r.name, "description": r.description, "expected": r.expected });
+        let entry = |(r, presets): &(Recipe, Vec<String>)| json!({ "name": r.name, "description": r.description, "expected": r.expected, "presets": presets });
         return print_json(&json!({ "recipes": recipes.iter().map(entry).collect::<Vec<_>>() }));
     }
-    let columns = [Column::Left("recipe"), Column::Right("test accuracy"), Column::Left("what it is")];
-    let row = |r: &Recipe| {
+    let columns =
+        [Column::Left("recipe"), Column::Right("test accuracy"), Column::Left("presets"), Column::Left("what it is")];
+    let row = |(r, presets): &(Recipe, Vec<String>)| {
         let expected = r.expected.as_ref().map_or_else(|| "-".to_owned(), |e| format!("{:.4}", e.test_accuracy));
-        vec![r.name.clone(), expected, r.description.clone()]
+        let presets = if presets.is_empty() { "-".to_owned() } else { presets.join(", ") };
+        vec![r.name.clone(), expected, presets, r.description.clone()]
     };
     print(&table(&columns, &recipes.iter().map(row).collect::<Vec<_>>()))
 }

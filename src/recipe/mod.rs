@@ -7,6 +7,7 @@
 
 mod augmentation;
 pub mod head;
+mod preset;
 mod problems;
 mod read;
 mod schedule;
@@ -14,12 +15,14 @@ mod schema;
 mod train;
 mod tree;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::error::{suggestion, usage};
 pub use augmentation::Augmentation;
+use preset::Presets;
 use problems::Problems;
 pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
@@ -30,8 +33,19 @@ use tree::{Item, Node};
 
 /// The recipes inside the program: name and file content, in order of name.
 pub const EMBEDDED: &[(&str, &str)] = &[
+    ("cats-dogs-best", include_str!("../../recipes/cats-dogs-best.toml")),
+    ("cifar10-best", include_str!("../../recipes/cifar10-best.toml")),
     ("cnn-basic", include_str!("../../recipes/cnn-basic.toml")),
+    ("flowers-best", include_str!("../../recipes/flowers-best.toml")),
+    ("resnet101-cats-dogs", include_str!("../../recipes/resnet101-cats-dogs.toml")),
+    ("resnet20-cifar10", include_str!("../../recipes/resnet20-cifar10.toml")),
+    ("resnet32-cifar10", include_str!("../../recipes/resnet32-cifar10.toml")),
+    ("resnet50-cats-dogs", include_str!("../../recipes/resnet50-cats-dogs.toml")),
+    ("resnet50-flowers", include_str!("../../recipes/resnet50-flowers.toml")),
     ("resnet50v2-unfreeze-conv4", include_str!("../../recipes/resnet50v2-unfreeze-conv4.toml")),
+    ("resnet50v2-unfreeze-conv4-augment", include_str!("../../recipes/resnet50v2-unfreeze-conv4-augment.toml")),
+    ("resnet56-cifar10", include_str!("../../recipes/resnet56-cifar10.toml")),
+    ("vgg-gap-stl10", include_str!("../../recipes/vgg-gap-stl10.toml")),
     ("vgg16-gap", include_str!("../../recipes/vgg16-gap.toml")),
 ];
 
@@ -41,8 +55,47 @@ pub const EMBEDDED: &[(&str, &str)] = &[
 /// A usage error that lists everything wrong with the recipe and the overrides, or the known names if there is no such recipe;
 /// any other error if the file cannot be read.
 pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Recipe> {
+    load_preset(name_or_path, None, overrides)
+}
+
+/// [`load`] with the keys of `[preset.NAME]` laid over the recipe before the overrides. The recipe's name gets the preset's
+/// behind it: `resnet20-cifar10-4`.
+///
+/// # Errors
+/// As [`load`]; a usage error too if there is no such preset.
+pub fn load_preset(name_or_path: &str, preset: Option<&str>, overrides: &[String]) -> Result<Recipe> {
+    let (file, text) = find(name_or_path)?;
+    let mut recipe = resolve(&text, &file, preset, overrides)?;
+    if recipe.name.is_empty() {
+        recipe.name = stem(&file);
+    }
+    Ok(recipe)
+}
+
+/// Names of the presets of a recipe, in the order of its file.
+///
+/// # Errors
+/// As [`load`], for what is wrong with the file.
+pub fn presets(name_or_path: &str) -> Result<Vec<String>> {
+    let (file, text) = find(name_or_path)?;
+    resolve(&text, &file, None, &[])?;
+    let mut root = parse(&text, &file, &mut Problems::default());
+    let presets = Presets::take(&mut root, &mut Problems::default());
+    Ok(presets.names().into_iter().map(str::to_owned).collect())
+}
+
+/// A recipe from TOML text; `file` is the name that messages use.
+///
+/// # Errors
+/// A usage error that lists everything wrong.
+pub fn from_text(text: &str, file: &str, overrides: &[String]) -> Result<Recipe> {
+    resolve(text, file, None, overrides)
+}
+
+/// File name and text of an embedded recipe or of a file.
+fn find(name_or_path: &str) -> Result<(String, Cow<'static, str>)> {
     if let Some((name, text)) = EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
-        return from_text(text, &format!("{name}.toml"), overrides);
+        return Ok((format!("{name}.toml"), Cow::Borrowed(text)));
     }
     let path = Path::new(name_or_path);
     let looks_like_path = path.components().count() > 1 || path.extension().is_some_and(|e| e == "toml");
@@ -55,25 +108,29 @@ pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Recipe> {
         )));
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
-    let mut recipe = from_text(&text, name_or_path, overrides)?;
-    if recipe.name.is_empty()
-        && let Some(stem) = path.file_stem()
-    {
-        recipe.name = stem.to_string_lossy().into_owned();
-    }
-    Ok(recipe)
+    Ok((name_or_path.to_owned(), Cow::Owned(text)))
 }
 
-/// A recipe from TOML text; `file` is the name that messages use.
-///
-/// # Errors
-/// A usage error that lists everything wrong.
-pub fn from_text(text: &str, file: &str, overrides: &[String]) -> Result<Recipe> {
-    let mut problems = Problems::default();
-    let mut root = tree::parse(text, file).unwrap_or_else(|lines| {
+/// The file's name without folder and ending.
+fn stem(file: &str) -> String {
+    Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn parse(text: &str, file: &str, problems: &mut Problems) -> Node {
+    tree::parse(text, file).unwrap_or_else(|lines| {
         lines.into_iter().for_each(|line| problems.line(line));
         Node::empty(tree::Place(file.to_owned()))
-    });
+    })
+}
+
+fn resolve(text: &str, file: &str, preset: Option<&str>, overrides: &[String]) -> Result<Recipe> {
+    let mut problems = Problems::default();
+    let mut root = parse(text, file, &mut problems);
+    let presets = Presets::take(&mut root, &mut problems);
+    presets.check(&root, preset, &mut problems);
+    if let Some(preset) = preset {
+        presets.apply(&mut root, preset, &stem(file), &mut problems);
+    }
     for text in overrides {
         match tree::parse_override(text) {
             Ok((path, value)) => {

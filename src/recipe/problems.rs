@@ -46,6 +46,11 @@ impl Problems {
         self.lines.push(line);
     }
 
+    /// All mistakes, one line each.
+    pub fn into_lines(self) -> Vec<String> {
+        self.lines
+    }
+
     /// Adds a mistake unless `holds`.
     pub fn require(&mut self, holds: bool, key: &str, message: impl FnOnce() -> String) {
         if !holds {
