@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use flate2::{Compression, write::GzEncoder};
-use ft::data::archives::{Container, Limits, unpack};
+use ft::data::archives::{Container, Limits, Wanted, unpack};
 use ft::data::catalogue::{self, Content, Entry, Layout};
 use ft::data::check::check;
 use ft::data::dataset::{Dataset, Sample, Split, SplitOptions, load};
@@ -465,7 +465,7 @@ fn entry(bytes: &[u8]) -> Entry {
         container: Container::TarGz,
         bytes: bytes.len() as u64,
         sha256,
-        content: Content::ClassFolders { folders: &[], inside: "photos" },
+        content: Content::ClassFolders { wanted: Wanted::Everything, inside: "photos" },
         classes: &["a", "b"],
         licence: "CC0",
     }
@@ -535,7 +535,10 @@ fn an_archive_cannot_write_outside_its_folder_nor_leave_half_of_itself() {
         fs::write(&file, archive(entries)).expect("archive");
         let target = root.path().join("deep/unpacked");
         fs::create_dir(root.path().join("deep")).expect("folder");
-        assert!(message(unpack(&file, Container::TarGz, &target, &[], Limits::default())).contains("bad.tgz"));
+        assert!(
+            message(unpack(&file, Container::TarGz, &target, Wanted::Everything, Limits::default()))
+                .contains("bad.tgz")
+        );
         assert!(!target.exists() && !root.path().join("escaped.txt").exists());
         assert_eq!(fs::read_dir(root.path().join("deep")).expect("folder").count(), 0, "no rest is left");
     }
@@ -543,6 +546,8 @@ fn an_archive_cannot_write_outside_its_folder_nor_leave_half_of_itself() {
     let whole = archive(&[("photos/a/1.png", Regular, &[7; 5000])]);
     let file: PathBuf = root.path().join("cut.tgz");
     fs::write(&file, &whole[..whole.len() / 2]).expect("archive");
-    assert!(unpack(&file, Container::TarGz, &root.path().join("unpacked"), &[], Limits::default()).is_err());
+    assert!(
+        unpack(&file, Container::TarGz, &root.path().join("unpacked"), Wanted::Everything, Limits::default()).is_err()
+    );
     assert!(!root.path().join("unpacked").exists());
 }

@@ -23,7 +23,8 @@ const SIDE: u32 = 96;
 /// Bytes of a photo.
 const PIXELS: usize = 3 * (SIDE * SIDE) as usize;
 
-const NAMES: [&str; 5] = ["class_names.txt", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"];
+/// The files that are read.
+pub(super) const NAMES: [&str; 5] = ["class_names.txt", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"];
 
 /// Reads the labelled photos from a folder or a `.tar.gz`, without unpacking it. Ids are `train/00042` and `test/00042`,
 /// counted from 0.

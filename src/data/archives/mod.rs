@@ -67,6 +67,16 @@ impl Default for Limits {
     }
 }
 
+/// What of an archive is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    Everything,
+    /// These folders, each with the name that it gets.
+    Folders(&'a [(&'a str, &'a str)]),
+    /// The files of these names, side by side, wherever they lie in the archive.
+    Files(&'a [&'a str]),
+}
+
 /// What is left of [`Limits`] while an archive is read.
 struct Budget {
     limits: Limits,
@@ -106,24 +116,16 @@ impl Budget {
 /// Unpacks an archive into the new folder `target`: into a temporary folder first, so that `target` either does not exist
 /// or is complete.
 ///
-/// `folders` names the folders to take and what they shall be called; if it is empty, everything is taken as it is.
-///
 /// # Errors
 /// If the archive is damaged or cut short, holds anything but files and folders below its own root (absolute paths, `..`,
 /// links), holds more than `limits` allow, or if the disk is full.
-pub fn unpack(
-    archive: &Path,
-    container: Container,
-    target: &Path,
-    folders: &[(&str, &str)],
-    limits: Limits,
-) -> Result<()> {
+pub fn unpack(archive: &Path, container: Container, target: &Path, wanted: Wanted, limits: Limits) -> Result<()> {
     let what = || format!("cannot unpack {}", archive.display());
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(parent).map_err(explain).with_context(|| format!("cannot make {}", parent.display()))?;
     remove_stale(parent);
     let temporary = tempfile::Builder::new().prefix(UNPACKING).tempdir_in(parent).with_context(what)?;
-    let mut sink = Sink { folder: temporary.path(), folders };
+    let mut sink = Sink { folder: temporary.path(), wanted };
     let mut budget = Budget::new(archive, limits)?;
     match container {
         Container::TarGz => unpack_tar::unpack(archive, &mut sink, &mut budget),
@@ -157,7 +159,7 @@ fn remove_stale(folder: &Path) {
 /// Where entries of an archive go.
 struct Sink<'a> {
     folder: &'a Path,
-    folders: &'a [(&'a str, &'a str)],
+    wanted: Wanted<'a>,
 }
 
 impl Sink<'_> {
@@ -171,11 +173,17 @@ impl Sink<'_> {
                 _ => bail!("its entry {} would lie outside of the folder", path.display()),
             }
         }
-        if self.folders.is_empty() {
-            return Ok(Some(self.folder.join(inside)));
-        }
-        let renamed = self.folders.iter().find_map(|(from, to)| Some((inside.strip_prefix(from).ok()?, to)));
-        Ok(renamed.map(|(rest, to)| self.folder.join(to).join(rest)))
+        Ok(match self.wanted {
+            Wanted::Everything => Some(self.folder.join(inside)),
+            Wanted::Folders(folders) => {
+                let renamed = folders.iter().find_map(|(from, to)| Some((inside.strip_prefix(from).ok()?, to)));
+                renamed.map(|(rest, to)| self.folder.join(to).join(rest))
+            }
+            Wanted::Files(names) => {
+                let name = inside.file_name().and_then(|name| name.to_str());
+                name.filter(|name| names.contains(name)).map(|name| self.folder.join(name))
+            }
+        })
     }
 
     fn make_folder(&self, path: &Path) -> Result<()> {
