@@ -1,6 +1,10 @@
 //! Data sets of the Hugging Face hub: from a server in the test, with parquet files made here, to photos with classes.
 
+mod common;
+#[path = "common/networks.rs"]
+mod networks;
 mod support;
+mod workshop;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +28,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use support::{Reply, Server};
+use workshop::{CLASSES, Workshop};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const CONVERTED: &str = "fedcba9876543210fedcba9876543210fedcba98";
@@ -501,4 +506,53 @@ fn an_address_that_is_no_hub_is_said_to_be_none() {
     let place = Place::new(&server);
     assert!(place.error("hf:owner/name").contains("no path in a repository"));
     assert!(!Path::new(&place.folder.path().join("x.parquet")).exists());
+}
+
+/// The photos that a workshop draws, as a data set of the hub: one parquet file, 3 classes.
+fn drawn(shop: &Workshop) -> Server {
+    let photos = shop.photos("drawn", 20);
+    let mut rows = Vec::new();
+    for i in 0..20 {
+        for (label, class) in (0..).zip(CLASSES) {
+            let extension = if i % 2 == 0 { "png" } else { "jpg" };
+            let bytes = fs::read(photos.join(class).join(format!("{i:03}.{extension}"))).expect("a photo");
+            rows.push((Some(bytes), Some(label)));
+        }
+    }
+    rows.push((Some(b"no image".to_vec()), Some(0)));
+    let names = serde_json::json!({ "info": { "features": { "label": { "names": CLASSES, "_type": "ClassLabel" } } } });
+    let table = Table { metadata: Some(names.to_string()), ..Table::numbers() };
+    hub(files([("data/train-00000-of-00001.parquet", table.of_numbers(rows))]), BTreeMap::new())
+}
+
+#[test]
+fn a_recipe_trains_on_a_data_set_of_the_hub_and_its_run_is_explained() {
+    let shop = Workshop::new();
+    let server = drawn(&shop);
+    shop.plain_recipe("");
+    let train = |more: &[&str]| {
+        let arguments = [&["recipe", "plain.toml", "--json", "--data", "hf:owner/name"], more].concat();
+        let output = shop.ft(&arguments).env("HF_ENDPOINT", server.url("")).output().expect("ft starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        (serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON"), said)
+    };
+    let (first, said) = train(&["--epochs", "1"]);
+    assert_eq!((&first["dataset"], &first["classes"]), (&"hf:owner/name".into(), &serde_json::json!(CLASSES)));
+    assert_eq!(first["skipped_images"], 1);
+    assert!(said.contains(COMMIT) && said.contains("There is no test split"), "{said}");
+    let run = |result: &serde_json::Value| shop.path("runs").join(result["run"].as_str().expect("a run"));
+    let skipped = fs::read_to_string(run(&first).join("skipped.csv")).expect("a list");
+    assert!(skipped.contains("train/0000060"), "{skipped}");
+    // The same photos again without the network.
+    let asked = server.asked().len();
+    let (again, _) = train(&["--epochs", "1", "--offline"]);
+    assert_eq!(server.asked().len(), asked);
+    let environment = |result: &serde_json::Value| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(run(result).join("environment.json")).expect("a record")).expect("JSON")
+    };
+    assert_eq!(environment(&again)["data_sha256"], environment(&first)["data_sha256"]);
+    assert!(environment(&first)["data_root"].as_str().expect("a path").contains(&COMMIT[..12]));
+    let explained = shop.run(&["explain", "--model", "latest", "--count", "1", "--json"]).code(0).json();
+    assert!(!explained["photos"].as_array().expect("photos").is_empty(), "{explained}");
 }

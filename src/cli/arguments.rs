@@ -95,7 +95,7 @@ pub struct RunsArgs {
 #[derive(Clone, Debug, Args)]
 pub struct TrainingArgs {
     /// A folder of class folders, a .zip or .tar.gz of that, a .csv or .tsv table (path,label[,split]), or a known data
-    /// set: tf_flowers, cats_vs_dogs, cifar10, stl10
+    /// set: tf_flowers, cats_vs_dogs, cifar10, stl10, or hf:OWNER/NAME[:CONFIG][@REVISION] of the Hugging Face hub
     #[arg(long, value_name = "PATH|NAME")]
     pub data: Option<String>,
     /// CSV file `path,split` that says which photo is for train, val or test

@@ -11,7 +11,7 @@ use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
 use crate::data::tfds::leave_out_what_tfds_does;
-use crate::data::{catalogue, dataset};
+use crate::data::{catalogue, dataset, hub};
 use crate::download::{self, Hash, OnStderr, Request};
 use crate::error::{UsageError, say, usage};
 use crate::models::Network;
@@ -99,7 +99,10 @@ pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
         let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
         download::fetch(&request, &OnStderr::default())
     };
-    let located = catalogue::resolve(&data.source, &cache, offline, &fetch)?;
+    let located = match hub::locate(&data.source, &cache, offline) {
+        Some(located) => located?,
+        None => catalogue::resolve(&data.source, &cache, offline, &fetch)?,
+    };
     let split = &data.split;
     let options = SplitOptions {
         seed: data.split_seed,

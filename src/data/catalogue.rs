@@ -50,6 +50,8 @@ pub enum Layout {
     Stl10,
     /// A CSV or TSV file `path,label[,split]`: see [`super::table`].
     Table,
+    /// A file of photos from the Hugging Face hub: see [`super::hub`].
+    HubPhotos,
 }
 
 /// All known data sets.
@@ -164,6 +166,9 @@ pub fn layout_of(root: &Path) -> Result<Layout> {
     }
     if is_table(root) {
         return Ok(Layout::Table);
+    }
+    if root.extension().is_some_and(|extension| extension == super::hub::pack::EXTENSION) {
+        return Ok(Layout::HubPhotos);
     }
     match Container::of(root) {
         Some(Container::TarGz) => Ok(layout_in_tar(root)?),

@@ -177,6 +177,7 @@ pub fn open(located: &Located, options: &SplitOptions) -> Result<Dataset> {
         Layout::Cifar10 => super::cifar::read(root)?,
         Layout::Stl10 => super::stl10::read(root)?,
         Layout::Table => super::table::read(root)?,
+        Layout::HubPhotos => super::hub::read(root)?,
     };
     assemble(name, root, scan, options)
 }

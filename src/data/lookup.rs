@@ -29,6 +29,7 @@ impl Lookup {
             Layout::ClassFolders => return Ok(Self::Folder(root.to_owned())),
             Layout::Cifar10 => super::cifar::read(root)?,
             Layout::Stl10 => super::stl10::read(root)?,
+            Layout::HubPhotos => super::hub::read(root)?,
             // A table needs no reading: its ids are paths below its folder too.
             Layout::Table => return Ok(Self::Folder(root.parent().unwrap_or_else(|| Path::new("")).to_owned())),
         };

@@ -64,6 +64,7 @@ impl Reply {
     }
 
     /// Announces all of the body and sends only so much.
+    #[allow(dead_code)] // not every test binary cuts a connection
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.cut_after = Some(bytes);
         self

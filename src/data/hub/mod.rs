@@ -14,10 +14,15 @@ mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::download::Progress;
+use super::catalogue::{self, Located};
+use super::dataset::Skipped;
+use super::photo::{Photo, PhotoStore};
+use super::scan::{Found, Scan};
+use crate::download::{OnStderr, Progress};
 use crate::files::{sha256, write_atomically};
 use crate::hub::{Hub, HubFile, Listing};
 
@@ -60,13 +65,55 @@ pub fn open(source: &Source, access: &Access) -> Result<PathBuf> {
     let (commit, listing) = access.commit(source).with_context(|| format!("cannot get the data set hf:{name}"))?;
     let path = access.pack_path(source, &commit);
     if path.is_file() {
-        match Pack::open(&path) {
-            Ok(_) => return Ok(path),
+        match Pack::open(&path).and_then(|pack| pack.verify()) {
+            Ok(()) => return Ok(path),
             Err(error) => access.progress.note(&format!("{error:#}; it is made again")),
         }
     }
     access.make(source, &commit, listing, &path).with_context(|| format!("cannot get the data set hf:{name}"))?;
     Ok(path)
+}
+
+/// Finds the data set that `text` names with the hub, caches and token that the environment names; files of photos lie below
+/// `cache`. `None` if `text` is no source of the hub.
+///
+/// # Errors
+/// As [`parse_source`] and [`open`].
+pub fn locate(text: &str, cache: &Path, offline: bool) -> Option<Result<Located>> {
+    let found = |source: Source| {
+        let hub = Hub::from_env().datasets();
+        let root = open(&source, &Access { hub: &hub, cache, offline, progress: &OnStderr::default() })?;
+        let config = source.config.map(|config| format!(":{config}")).unwrap_or_default();
+        Ok(Located { name: format!("hf:{}{config}", source.repo), root, layout: catalogue::Layout::HubPhotos })
+    };
+    parse_source(text).map(|source| source.and_then(found))
+}
+
+/// The photos of a file that [`open`] made. Ids are `SPLIT/ROW`, with the data set's own name of the split.
+///
+/// # Errors
+/// If the file cannot be read, is no such file, or its index is damaged.
+pub(super) fn read(path: &Path) -> Result<Scan> {
+    let pack = Pack::open(path)?;
+    let index = pack.index().clone();
+    let mut scan = Scan { has_splits: true, notes: index.notes.clone(), ..Scan::default() };
+    let store: Arc<dyn PhotoStore> = Arc::new(pack);
+    for (number, place) in index.photos.iter().enumerate() {
+        let part = index.parts.get(place.part);
+        scan.images.push(Found {
+            id: index.id(place.part, place.row),
+            photo: Photo::Encoded { store: store.clone(), index: number },
+            class: index.classes.get(place.label as usize).context("a photo without a class")?.clone(),
+            split: part.map(|part| part.split),
+        });
+    }
+    scan.skipped.extend(index.skipped.iter().map(|(part, row, reason)| Skipped {
+        id: index.id(*part, *row),
+        split: index.parts.get(*part).map(|part| part.split),
+        reason: reason.clone(),
+    }));
+    scan.set_classes(index.classes);
+    Ok(scan)
 }
 
 impl Access<'_> {

@@ -132,7 +132,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut PackWriter) -> Result<Index>) -
     })
 }
 
-/// An open, verified file of photos.
+/// An open file of photos.
 #[derive(Debug)]
 pub struct Pack {
     file: File,
@@ -141,17 +141,25 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Opens a file and compares every photo with its checksum.
+    /// Opens a file; photos are compared with their checksums when they are read.
     ///
     /// # Errors
-    /// If it cannot be read, is no such file, or is damaged.
+    /// If it cannot be read, is no such file, is cut short, or its index is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let pack = Self::read_index(path).with_context(|| format!("{} cannot be used", path.display()))?;
-        let damaged = (0..pack.index.photos.len()).into_par_iter().filter(|&i| pack.read(i).is_err()).count();
+        Self::read_index(path).with_context(|| format!("{} cannot be used", path.display()))
+    }
+
+    /// Compares every photo with its checksum.
+    ///
+    /// # Errors
+    /// If one is damaged.
+    pub fn verify(&self) -> Result<()> {
+        let count = self.index.photos.len();
+        let damaged = (0..count).into_par_iter().filter(|&i| self.read(i).is_err()).count();
         if damaged > 0 {
-            bail!("{}: {damaged} of {} photos are damaged", path.display(), pack.index.photos.len());
+            bail!("{}: {damaged} of {count} photos are damaged", self.path.display());
         }
-        Ok(pack)
+        Ok(())
     }
 
     fn read_index(path: &Path) -> Result<Self> {
@@ -268,7 +276,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             std::fs::write(&path, damaged).expect("damaged");
-            assert!(Pack::open(&path).is_err(), "byte {at}");
+            assert!(Pack::open(&path).and_then(|pack| pack.verify()).is_err(), "byte {at}");
             std::fs::write(&path, &whole[..at]).expect("cut");
             assert!(Pack::open(&path).is_err(), "cut at {at}");
         }
