@@ -467,6 +467,7 @@ fn entry(bytes: &[u8]) -> Entry {
         sha256,
         content: Content::ClassFolders { folders: &[], inside: "photos" },
         classes: &["a", "b"],
+        images: 6,
         licence: "CC0",
     }
 }
