@@ -467,6 +467,7 @@ fn entry(bytes: &[u8]) -> Entry {
         sha256,
         content: Content::ClassFolders { wanted: Wanted::Everything, inside: "photos" },
         classes: &["a", "b"],
+        images: 6,
         licence: "CC0",
     }
 }

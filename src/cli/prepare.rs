@@ -1,12 +1,13 @@
 //! What must be right before a run exists: photos, weights, network.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use candle_core::Device;
 
 use super::TrainingArgs;
 use super::console::Console;
+use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
@@ -90,19 +91,7 @@ pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &
 /// # Errors
 /// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked.
 pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
-    let cache = download::cache_dir().join("data");
-    let offline = offline || download::offline_from_env();
-    let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
-        say(&format!("data set {}: {}", entry.name, entry.licence));
-        let urls = [entry.url.to_owned()];
-        let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
-        let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
-        download::fetch(&request, &OnStderr::default())
-    };
-    let located = match hub::locate(&data.source, &cache, offline) {
-        Some(located) => located?,
-        None => catalogue::resolve(&data.source, &cache, offline, &fetch)?,
-    };
+    let located = locate_data(&data.source, offline)?;
     let split = &data.split;
     let options = SplitOptions {
         seed: data.split_seed,
@@ -116,15 +105,57 @@ pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// Where known data sets lie.
+pub fn data_cache() -> PathBuf {
+    download::cache_dir().join("data")
+}
+
+/// Finds a data set by path or name; fetches a known one that is not there yet.
+///
+/// # Errors
+/// A usage error if there is no such data set; otherwise if it cannot be fetched or unpacked.
+pub fn locate_data(source: &str, offline: bool) -> Result<Located> {
+    let offline = offline || download::offline_from_env();
+    let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
+        say(&format!("data set {}: {}", entry.name, entry.licence));
+        let urls = [entry.url.to_owned()];
+        let hash = Some(Hash::parse(&format!("sha256:{}", entry.sha256))?);
+        let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
+        download::fetch(&request, &OnStderr::default())
+    };
+    match hub::locate(source, &data_cache(), offline) {
+        Some(located) => located,
+        None => catalogue::resolve(source, &data_cache(), offline, &fetch),
+    }
+}
+
+/// The input contract of a recipe, without fetching weights that are known by name.
+///
+/// # Errors
+/// If the weights are for another model, or are no known name and cannot be found.
+pub fn contract_of(recipe: &Recipe, offline: bool, console: &Console) -> Result<Preprocessing> {
+    let source = recipe.weights.source.as_str();
+    match weights::find(source) {
+        Ok(entry) => contract_among(recipe, Some((&entry.architecture, &entry.preprocessing)), console),
+        Err(_) if source == "none" => contract(recipe, None, console),
+        Err(_) => contract(recipe, Some(&weights::resolve(source, offline)?), console),
+    }
+}
+
 /// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
 fn contract(recipe: &Recipe, weights: Option<&Resolved>, console: &Console) -> Result<Preprocessing> {
-    let model = &recipe.backbone.model;
     let checkpoint = weights.map(|w| checkpoint::describe(&w.path)).transpose()?.flatten();
     let own = match (&checkpoint, weights.and_then(|w| w.entry)) {
         (Some(description), _) => Some((&description.architecture, &description.preprocessing)),
         (None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
         (None, None) => None,
     };
+    contract_among(recipe, own, console)
+}
+
+/// As [`contract`]; `own` are the architecture that the weights are for and the contract that they bring.
+fn contract_among(recipe: &Recipe, own: Option<(&String, &Preprocessing)>, console: &Console) -> Result<Preprocessing> {
+    let model = &recipe.backbone.model;
     if let Some((architecture, _)) = own
         && architecture != model
     {
@@ -134,9 +165,10 @@ fn contract(recipe: &Recipe, weights: Option<&Resolved>, console: &Console) -> R
             recipe.weights.source
         )));
     }
+    let has_weights = recipe.weights.source != "none";
     let known = own.map(|(_, contract)| contract).or_else(|| weights::contract_for(model).map(|e| &e.preprocessing));
     match (&recipe.weights.preprocessing, known) {
-        (Some(asked), Some(known)) if asked != known && weights.is_some() => {
+        (Some(asked), Some(known)) if asked != known && has_weights => {
             console.log(&format!(
                 "warning: weights.preprocessing differs from what the weights of {model} expect ({known:?}); accuracy will suffer \
                  unless these weights were trained that way"

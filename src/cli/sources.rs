@@ -6,8 +6,9 @@ use candle_core::Device;
 use super::console::Console;
 use crate::data::augment::{Augmenter, Step};
 use crate::data::check::Manifest;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Sample};
 use crate::data::feature_cache::FeatureCache;
+use crate::data::preprocess::Preprocessing;
 use crate::data::split::Split;
 use crate::download;
 use crate::error::Interrupted;
@@ -46,6 +47,22 @@ impl Sources {
     }
 }
 
+/// Training photos as the recipe changes them; `memory` bytes may be taken to keep decoded ones.
+///
+/// # Errors
+/// If no threads can be started.
+pub fn training_photos(
+    recipe: &Recipe,
+    samples: Vec<Sample>,
+    contract: &Preprocessing,
+    memory: usize,
+    device: &Device,
+) -> Result<PhotoSource> {
+    let augmentation = &recipe.augmentation;
+    let augmenter = Augmenter::new(augmentation.steps.clone(), recipe.seed).with_copies(augmentation.copies);
+    PhotoSource::augmented(samples, recipe.data.image_size, contract, memory, augmenter, device)
+}
+
 /// What the photos of all splits have in common.
 struct Opener<'a> {
     recipe: &'a Recipe,
@@ -72,9 +89,7 @@ impl Opener<'_> {
         let memory = if cached { 0 } else { PHOTO_MEMORY };
         let samples = samples.to_vec();
         let photos = if augmented {
-            let augmenter = Augmenter::new(augmentation.steps.clone(), self.recipe.seed);
-            let augmenter = augmenter.with_copies(augmentation.copies);
-            PhotoSource::augmented(samples, *image_size, contract, memory, augmenter, self.device)?
+            training_photos(self.recipe, samples, contract, memory, self.device)?
         } else {
             PhotoSource::new(samples, *image_size, contract, memory, self.device)?
         };

@@ -24,6 +24,8 @@ pub struct Entry {
     pub sha256: &'static str,
     pub content: Content,
     pub classes: &'static [&'static str],
+    /// Number of labelled photos, broken ones included.
+    pub images: usize,
     /// Terms of use, and whom to credit.
     pub licence: &'static str,
 }
@@ -64,6 +66,7 @@ pub const ENTRIES: &[Entry] = &[
         sha256: "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
         content: Content::ClassFolders { wanted: Wanted::Everything, inside: "flower_photos" },
         classes: &["daisy", "dandelion", "roses", "sunflowers", "tulips"],
+        images: 3_670,
         licence: "CC BY 2.0; the photographers are credited in LICENSE.txt beside the photos",
     },
     Entry {
@@ -78,6 +81,7 @@ pub const ENTRIES: &[Entry] = &[
             inside: "",
         },
         classes: &["cat", "dog"],
+        images: 25_000,
         licence: "no open licence: photos of Asirra (Petfinder.com, Microsoft Research) under the terms of Microsoft's download \
                   page; for research, not to be passed on; Elson et al. 2007",
     },
@@ -89,6 +93,7 @@ pub const ENTRIES: &[Entry] = &[
         sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         content: Content::Records(Layout::Cifar10),
         classes: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+        images: 60_000,
         licence: "no licence stated; its authors ask to cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     },
     Entry {
@@ -100,6 +105,7 @@ pub const ENTRIES: &[Entry] = &[
         // 360 MB instead of all with the unlabelled photos, which take most of it.
         content: Content::Extracted(Layout::Stl10, &stl10::NAMES),
         classes: &["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"],
+        images: 13_000,
         licence: "no licence stated, photos from ImageNet; its authors ask to cite Coates, Lee and Ng, AISTATS 2011",
     },
 ];
@@ -150,6 +156,21 @@ pub fn resolve_among(
     match entries.iter().find(|entry| entry.name == source) {
         Some(entry) => locate_entry(entry, cache, offline, fetch),
         None => Err(usage(unknown(entries, source))),
+    }
+}
+
+/// Where an entry lies in `cache`, if it does. Only its size is looked at; [`resolve`] verifies what it reads.
+pub fn in_cache(entry: &Entry, cache: &Path) -> Option<PathBuf> {
+    match entry.content {
+        Content::ClassFolders { inside, .. } => {
+            Some(folder_inside(&unpacked_folder(entry, cache), inside)).filter(|folder| folder.is_dir())
+        }
+        Content::Extracted(..) => Some(unpacked_folder(entry, cache)).filter(|folder| folder.is_dir()),
+        Content::Records(_) => {
+            let archive = archive_path(entry, cache);
+            let whole = fs::metadata(&archive).is_ok_and(|metadata| metadata.len() == entry.bytes);
+            whole.then_some(archive)
+        }
     }
 }
 
@@ -229,7 +250,7 @@ fn locate_entry(
     offline: bool,
     fetch: &dyn Fn(&Entry, &Path) -> Result<()>,
 ) -> Result<Located> {
-    let archive = cache.join(format!("{}-{}.{}", entry.name, short(entry.sha256), entry.container.extension()));
+    let archive = archive_path(entry, cache);
     let unpacked = |wanted| {
         let folder = unpacked_folder(entry, cache);
         if !folder.is_dir() {
@@ -257,8 +278,16 @@ fn unpacked_folder(entry: &Entry, cache: &Path) -> PathBuf {
     cache.join(format!("{}-{}", entry.name, short(entry.sha256)))
 }
 
+fn archive_path(entry: &Entry, cache: &Path) -> PathBuf {
+    cache.join(format!("{}-{}.{}", entry.name, short(entry.sha256), entry.container.extension()))
+}
+
+fn folder_inside(unpacked: &Path, inside: &str) -> PathBuf {
+    if inside.is_empty() { unpacked.to_owned() } else { unpacked.join(inside) }
+}
+
 fn located_in(entry: &Entry, unpacked: &Path, inside: &str) -> Result<Located> {
-    let root = if inside.is_empty() { unpacked.to_owned() } else { unpacked.join(inside) };
+    let root = folder_inside(unpacked, inside);
     if !root.is_dir() {
         bail!("{} has no folder {inside}; remove it so that it is fetched again", unpacked.display());
     }

@@ -53,6 +53,9 @@ pub struct Preprocessing {
     pub fit: Fit,
 }
 
+/// Mean of the ImageNet photos that the Caffe models were trained on; red, green, blue.
+const CAFFE_RGB_MEAN: [f32; 3] = [123.68, 116.779, 103.939];
+
 /// Largest side of a network input in pixels.
 pub const MAX_SIZE: usize = 1 << 13;
 
@@ -154,14 +157,33 @@ pub fn preprocess(image: &RgbImage, size: usize, contract: &Preprocessing, out: 
 }
 
 impl Normalization {
+    /// The pixels that network inputs came from: undoes [`normalize`], to look at what a network sees. Values that no pixel
+    /// can have (bicubic resizes and mixtures may give some) are rounded and limited to 0..=255.
+    pub fn pixels_of(&self, inputs: &[f32]) -> Vec<u8> {
+        let values = inputs.as_chunks::<3>().0.iter().flat_map(|&[first, second, third]| {
+            let rgb = if *self == Self::Caffe { [third, second, first] } else { [first, second, third] };
+            [0, 1, 2].map(|channel| self.undo(rgb[channel], channel).round() as u8)
+        });
+        values.collect()
+    }
+
     /// One value 0..=255 of an RGB channel (0 red, 1 green, 2 blue) as network input.
     fn apply(&self, value: f32, channel: usize) -> f32 {
-        const CAFFE_RGB_MEAN: [f32; 3] = [123.68, 116.779, 103.939];
         match self {
             Self::Tf => value / 127.5 - 1.0,
             Self::Caffe => value - CAFFE_RGB_MEAN[channel],
             Self::Torch { mean, std } => (value / 255.0 - mean[channel]) / std[channel],
             Self::Unit => value / 255.0,
+        }
+    }
+
+    /// The value that [`Normalization::apply`] was given.
+    fn undo(&self, input: f32, channel: usize) -> f32 {
+        match self {
+            Self::Tf => (input + 1.0) * 127.5,
+            Self::Caffe => input + CAFFE_RGB_MEAN[channel],
+            Self::Torch { mean, std } => (input * std[channel] + mean[channel]) * 255.0,
+            Self::Unit => input * 255.0,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! `ft data`: what there is to train on, and whether it is fit for it.
 
 mod check;
+mod fetch;
+mod list;
+mod preview;
+mod preview_sheet;
 mod split;
 mod stats;
 
@@ -19,11 +23,13 @@ use crate::recipe::Data;
 
 const EXAMPLES: &str = "\
 Examples:
-  ft data check photos/                               broken photos, duplicates, photos in two classes
-  ft data check photos/ --split-file split.csv        and photos that are in two splits
-  ft data stats photos/                               how many, how large, how balanced
-  ft data split photos/ --out split.csv               divide them; duplicates stay on one side
-  ft data split photos/ --update split.csv            divide what was added since";
+  ft data list                                      the data sets that ft knows
+  ft data fetch cifar10                             download one, verified
+  ft data check photos/ --split-file split.csv      broken photos, duplicates, leaks between splits
+  ft data stats photos/                             how many, how large, how balanced
+  ft data preview my.toml --out preview.png         what the network sees in training
+  ft data split photos/ --out split.csv             divide photos; duplicates stay on one side
+  ft data split photos/ --update split.csv          divide what was added since";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
@@ -34,10 +40,16 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List the known data sets
+    List(list::Args),
+    /// Download known data sets
+    Fetch(fetch::Args),
     /// Find broken and odd photos, duplicates, photos in two classes or splits
     Check(check::Args),
     /// Count photos by class and split, with their sizes and formats
     Stats(stats::Args),
+    /// Draw what the network sees of photos after augmentation and preprocessing
+    Preview(preview::Args),
     /// Write a split file that says which photo trains, validates, tests
     Split(split::Args),
 }
@@ -48,8 +60,11 @@ enum Command {
 /// A usage error for what is no data set; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
+        Command::List(args) => list::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Check(args) => check::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Preview(args) => preview::run(args),
         Command::Split(args) => split::run(args),
     }
 }

@@ -151,16 +151,13 @@ impl Division {
         let mut notes = Vec::new();
         if !inspection.broken.is_empty() {
             notes.push(format!(
-                "note: {} cannot be read and are left out (see ft data check)",
+                "note: {} cannot be read: left out (see ft data check)",
                 photos(inspection.broken.len())
             ));
         }
         let absent = old.keys().filter(|id| !self.splits.contains_key(*id)).count();
         if absent > 0 {
-            notes.push(format!(
-                "note: {} of the earlier file are not there any more, or broken, and are left out",
-                photos(absent)
-            ));
+            notes.push(format!("note: {} of the earlier file not found any more, or broken: left out", photos(absent)));
         }
         if self.parted > 0 {
             notes.push(format!(
