@@ -5,7 +5,8 @@ use anyhow::Result;
 use super::console::Console;
 use super::interrupt;
 use crate::models::Network;
-use crate::runs::{RunWriter, file};
+use crate::report::curves;
+use crate::runs::{RunWriter, file, read_epochs};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::observer::{EpochMetrics, Observer};
 
@@ -15,12 +16,13 @@ pub struct Recorder<'a> {
     description: ModelDescription,
     console: Console,
     latest: Option<EpochMetrics>,
+    best_epoch: Option<usize>,
 }
 
 impl<'a> Recorder<'a> {
     /// Records into `run`; checkpoints carry `description`.
     pub fn new(run: &'a RunWriter, description: ModelDescription, console: Console) -> Self {
-        Self { run, description, console, latest: None }
+        Self { run, description, console, latest: None, best_epoch: None }
     }
 
     /// Gives the console back when training is over.
@@ -31,6 +33,15 @@ impl<'a> Recorder<'a> {
     fn save(&self, name: &str, network: &Network, epoch: usize, val_accuracy: Option<f64>) -> Result<()> {
         let description = ModelDescription { epoch, val_accuracy, ..self.description.clone() };
         checkpoint::save(&self.run.path(name), &description, network)
+    }
+
+    /// The curves so far. Training does not end because they cannot be drawn.
+    fn draw(&self) {
+        let drawn = read_epochs(self.run.folder())
+            .and_then(|epochs| curves::save(self.run.folder(), self.run.id(), &epochs, self.best_epoch));
+        if let Err(error) = drawn {
+            self.console.log(&format!("warning: the curves are not up to date: {error:#}"));
+        }
     }
 }
 
@@ -60,11 +71,16 @@ impl Observer for Recorder<'_> {
             m.images_per_second
         ));
         self.latest = Some(*m);
-        self.run.append_epoch(m)
+        self.run.append_epoch(m)?;
+        self.draw();
+        Ok(())
     }
 
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {
-        self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)
+        self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)?;
+        self.best_epoch = Some(metrics.epoch);
+        self.draw();
+        Ok(())
     }
 
     fn last(&mut self, network: &Network, epochs: usize) -> Result<()> {

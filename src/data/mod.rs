@@ -12,3 +12,5 @@ pub mod preprocess;
 pub mod resize;
 mod scan;
 pub mod split;
+
+pub use scan::photos_below;

@@ -6,4 +6,5 @@ pub mod metrics;
 pub mod objective;
 pub mod observer;
 pub mod optimizer;
+pub mod predict;
 pub mod source;
