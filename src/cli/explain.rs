@@ -32,7 +32,7 @@ pub struct Args {
     /// The class to explain [default: the predicted one]
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
-    /// Photos or folders of photos [default: test photos of the run, right and wrong ones]
+    /// Photos, folders of photos, or quoted patterns such as '*.jpg' [default: test photos of the run, right and wrong ones]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     images: Vec<PathBuf>,
     /// Where the run's photos lie now [default: where they lay in training]

@@ -1,4 +1,17 @@
 //! `ft predict`: what a trained model takes photos for.
+//!
+//! `--json` prints one object, to which keys may be added but none taken away:
+//!
+//! ```json
+//! {"model": {"run": "...", "checkpoint": "...", "architecture": "...", "recipe": "...", "dataset": "...", "image_size": 160, "epoch": 7, "val_accuracy": 0.9},
+//!  "classes": ["daisy", "roses"],
+//!  "predictions": [{"path": "a.jpg", "truth": "roses", "top": [{"class": "roses", "probability": 0.97}]}],
+//!  "skipped": [{"path": "b.jpg", "reason": "broken JPEG: ..."}],
+//!  "evaluation": null}
+//! ```
+//!
+//! `truth` and `evaluation` (as in `ft runs show --json`: accuracy, classes, confusion) are there with `--truth`. Probabilities
+//! are a softmax, or one sigmoid for each class if the model was trained so.
 
 use std::io;
 use std::path::{Path, PathBuf};
