@@ -56,9 +56,8 @@ fn main() -> Result<()> {
     };
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 5).collect();
     let images = Tensor::randn(0f32, 1.0, (BATCH, SIZE, SIZE, 3), &Device::Cpu)?;
-    let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
-    let mut optimizer =
-        Optimizer::new(OptimizerConfig { rule, convention: Convention::Keras, weight_decay: 0.0, decoupled: true });
+    let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, amsgrad: false };
+    let mut optimizer = Optimizer::new(OptimizerConfig::new(rule, Convention::Keras));
     let mut step = |network: &mut Network, cut: usize, input: Vec<Tensor>| -> Result<()> {
         let output = network.train_step(cut, input, 0, |logits| softmax_cross_entropy(logits, &labels, &loss))?;
         network.update_statistics(&output)?;

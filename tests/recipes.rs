@@ -62,7 +62,7 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
         "my.toml:7: train.epochs: must be from 1",
         "my.toml:8: train.batch_size: must be from 1",
         "my.toml:9: train.lr: must be above 0, it is -1",
-        "my.toml:10: train.optimizer: \"adm\" is none of \"adam\", \"adamw\", \"sgd\"; did you mean \"adam\"?",
+        "my.toml:10: train.optimizer: \"adm\" is none of \"adam\", \"adamw\", \"sgd\", \"rmsprop\"; did you mean \"adam\"?",
         "my.toml:11: train.momentum: expected a number, found the text \"much\"",
         "my.toml:13: head.layers: unknown head layer \"dens(3)\"; did you mean \"dense\"?",
         "my.toml:13: head.layers: head layer \"dropout(1.5)\"",
@@ -254,8 +254,8 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         recipe.weights.missing = layers.3;
         recipe.weights.preprocessing = layers.4;
         recipe.train.lr = rates.0;
-        recipe.train.momentum = rates.1;
-        recipe.train.nesterov = rates.2;
+        recipe.train.momentum = Some(rates.1 * 0.99);
+        recipe.train.nesterov = !rates.2;
         recipe.train.epsilon = rates.3;
         recipe.train.label_smoothing = rates.4;
         recipe.train.class_weights = weights;

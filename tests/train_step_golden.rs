@@ -88,8 +88,8 @@ fn resnet50_trained_from_layer3_follows_pytorch() {
     network.freeze("layer3", BatchNormMode::Train).unwrap();
     assert_eq!(summary::counts(&network).trainable as u64, json["trainable_parameters"].as_u64().unwrap());
     let frozen = network.frozen_hash().unwrap();
-    let rule = Rule::Sgd { momentum: 0.9, nesterov: false };
-    let config = OptimizerConfig { rule, convention: Convention::Torch, weight_decay: 0.0, decoupled: false };
+    let rule = Rule::Sgd { momentum: 0.9, nesterov: false, dampening: 0.0 };
+    let config = OptimizerConfig::new(rule, Convention::Torch);
     let mut case = Case {
         network,
         input: formula_input_seeded("input", &shape, seed).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap(),
@@ -161,8 +161,8 @@ fn keras_case(tensors: &Tensors, lr: f64) -> Case<'_> {
     attach_head(&mut graph, &head::parse(&layers).unwrap(), 5).unwrap();
     let mut network = formula_network_seeded(graph, gain, seed);
     network.freeze("86", BatchNormMode::Train).unwrap();
-    let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
-    let config = OptimizerConfig { rule, convention: Convention::Keras, weight_decay: 0.0, decoupled: true };
+    let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, amsgrad: false };
+    let config = OptimizerConfig::new(rule, Convention::Keras);
     Case {
         network,
         input: formula_input_seeded("input", &shape, seed),

@@ -6,6 +6,7 @@ mod console;
 mod explain;
 mod gallery;
 mod interrupt;
+mod lr_find;
 mod output;
 mod photos;
 mod predict;
@@ -29,6 +30,7 @@ Examples:
   ft recipe vgg16-gap --data photos/             the same idea with VGG16, on your own folder of class folders
   ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
+  ft lr-find my.toml                             which learning rates it can take
   ft predict --model best rose.jpg               what the best model takes a photo for
   ft explain --model best                        where the best model looks: Grad-CAM pictures
   ft summary resnet50v2 --freeze-before conv4    the layer table
@@ -50,6 +52,8 @@ pub enum Command {
     Recipe(recipe::Args),
     /// Train a network from scratch on the same photos, to compare with
     Baseline(baseline::Args),
+    /// Try learning rates: a curve of the loss and a suggestion
+    LrFind(lr_find::Args),
     /// Say what a trained model takes photos for
     Predict(predict::Args),
     /// Show what a trained model looks at (Grad-CAM)
@@ -69,6 +73,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Recipe(args) => recipe::run(args),
         Command::Baseline(args) => baseline::run(args),
+        Command::LrFind(args) => lr_find::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Summary(args) => summary::run(args),

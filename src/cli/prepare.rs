@@ -17,6 +17,7 @@ use crate::models::Network;
 use crate::recipe::Recipe;
 use crate::runs::WeightsFile;
 use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::phases::{frozen_throughout, phases};
 use crate::weights::{self, Resolved};
 
 /// Everything that must be right before a run exists.
@@ -62,7 +63,7 @@ pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &
     let weights = match &resolved {
         None => {
             ensure!(
-                network.frozen_before() == 0,
+                frozen_throughout(&phases(recipe), network.graph())? == 0,
                 UsageError(format!(
                     "weights.source is \"none\", but everything before {:?} is frozen: random weights would never learn; \
                      set backbone.freeze_before=none or give weights",

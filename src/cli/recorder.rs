@@ -4,15 +4,19 @@ use anyhow::Result;
 
 use super::console::Console;
 use super::interrupt;
-use crate::models::Network;
+use crate::models::{Network, summary};
+use crate::recipe::Train;
 use crate::report::curves;
 use crate::runs::{RunWriter, file, read_epochs};
 use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::layer_lr::parameter_options;
 use crate::train::observer::{EpochMetrics, Observer};
+use crate::train::phases::Phase;
 
 /// The observer of a recorded run.
 pub struct Recorder<'a> {
     run: &'a RunWriter,
+    train: &'a Train,
     description: ModelDescription,
     console: Console,
     latest: Option<EpochMetrics>,
@@ -21,8 +25,13 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// Records into `run`; checkpoints carry `description`.
-    pub fn new(run: &'a RunWriter, description: ModelDescription, console: Console) -> Self {
-        Self { run, description, console, latest: None, best_epoch: None }
+    pub fn new(run: &'a RunWriter, train: &'a Train, description: ModelDescription, console: Console) -> Self {
+        Self { run, train, description, console, latest: None, best_epoch: None }
+    }
+
+    /// Where it shows things.
+    pub fn console(&mut self) -> &mut Console {
+        &mut self.console
     }
 
     /// Gives the console back when training is over.
@@ -58,15 +67,32 @@ impl Observer for Recorder<'_> {
         self.console.end();
     }
 
+    fn phase(&mut self, network: &Network, phase: &Phase) -> Result<()> {
+        self.description.freeze_before.clone_from(&phase.freeze_before);
+        if phase.of > 1 {
+            let Phase { number, of, first, last, freeze_before, .. } = phase;
+            self.console.log(&format!("phase {number}/{of}, epochs {first} to {last}: frozen before {freeze_before}"));
+        }
+        let options = parameter_options(network.graph(), self.train)?;
+        let rate = |name: &str| phase.lr * options.get(name).map_or(1.0, |own| own.lr_scale);
+        self.console.log(&summary::training_table(network, &rate));
+        Ok(())
+    }
+
+    fn note(&mut self, line: &str) {
+        self.console.log(line);
+    }
+
     fn epoch(&mut self, m: &EpochMetrics) -> Result<()> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
         self.console.log(&format!(
-            "epoch {:>3}: loss {:.4} accuracy {:.4} | validation loss {} accuracy {} | {:.1} s, {:.1} images/s",
+            "epoch {:>3}: loss {:.4} accuracy {:.4} | validation loss {} accuracy {} | lr {:.2e}, {:.1} s, {:.1} images/s",
             m.epoch,
             m.train_loss,
             m.train_accuracy,
             number(m.val_loss),
             number(m.val_accuracy),
+            m.lr,
             m.seconds,
             m.images_per_second
         ));

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 
 use super::console::Console;
+use crate::data::augment::{Augmenter, Step};
 use crate::data::check::Manifest;
-use crate::data::dataset::{Dataset, Sample};
+use crate::data::dataset::Dataset;
 use crate::data::feature_cache::FeatureCache;
 use crate::data::split::Split;
 use crate::download;
@@ -20,6 +21,7 @@ const PHOTO_MEMORY: usize = 2 << 30;
 
 /// Training and validation photos, as pixels or as cached features.
 pub struct Sources {
+    /// With the recipe's augmentation.
     pub train: Box<dyn Source>,
     pub val: Option<Box<dyn Source>>,
 }
@@ -38,35 +40,100 @@ impl Sources {
         device: &Device,
         console: &mut Console,
     ) -> Result<Self> {
+        let opener = Opener { recipe, dataset, manifest, description, network, device };
+        let train = opener.open(Split::Train, console)?.context("there are no training photos")?;
+        Ok(Self { train, val: opener.open(Split::Val, console)? })
+    }
+}
+
+/// What the photos of all splits have in common.
+struct Opener<'a> {
+    recipe: &'a Recipe,
+    dataset: &'a Dataset,
+    manifest: &'a Manifest,
+    description: &'a ModelDescription,
+    network: &'a Network,
+    device: &'a Device,
+}
+
+impl Opener<'_> {
+    fn open(&self, split: Split, console: &mut Console) -> Result<Option<Box<dyn Source>>> {
+        let samples = self.dataset.split(split);
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        let augmentation = &self.recipe.augmentation;
+        let augmented = split == Split::Train && !augmentation.steps.is_empty();
+        let fresh = augmented && augmentation.copies == 0;
         // The input layer alone is no first half worth caching.
-        let cached = recipe.train.cache_features && network.first_half_end() > 1;
+        let cacheable = self.recipe.train.cache_features && self.network.first_half_end() > 1;
+        let cached = cacheable && !fresh;
+        let ModelDescription { image_size, preprocessing: contract, .. } = self.description;
         let memory = if cached { 0 } else { PHOTO_MEMORY };
-        let mut open = |split: Split, samples: &[Sample]| -> Result<Option<Box<dyn Source>>> {
-            if samples.is_empty() {
-                return Ok(None);
-            }
-            let contract = &description.preprocessing;
-            let photos = PhotoSource::new(samples.to_vec(), description.image_size, contract, memory, device)?;
-            if !cached {
-                return Ok(Some(Box::new(photos)));
-            }
-            let cache = FeatureCache::new(&download::cache_dir().join("features"));
-            let key = format!(
-                "{}\n{}\n{}",
-                manifest.split_hash(split),
-                description.image_size,
-                serde_json::to_string(contract)?
-            );
-            console.begin(&format!("frozen half, {}", split.name()), samples.len());
-            let batch_size = recipe.train.evaluation_batch_size;
-            let source =
-                CachedSource::open_or_build(&cache, &key, network, &photos, batch_size, console).map_err(cache_hint)?;
-            console.end();
-            console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
-            Ok(Some(Box::new(source)))
+        let samples = samples.to_vec();
+        let photos = if augmented {
+            let augmenter = Augmenter::new(augmentation.steps.clone(), self.recipe.seed);
+            let augmenter = augmenter.with_copies(augmentation.copies);
+            PhotoSource::augmented(samples, *image_size, contract, memory, augmenter, self.device)?
+        } else {
+            PhotoSource::new(samples, *image_size, contract, memory, self.device)?
         };
-        let train = open(Split::Train, &dataset.train)?.context("there are no training photos")?;
-        Ok(Self { train, val: open(Split::Val, &dataset.val)? })
+        if augmented {
+            self.log_augmentation(cacheable, photos.len(), console);
+        }
+        if cached { self.cached(split, &photos, augmented, console).map(Some) } else { Ok(Some(Box::new(photos))) }
+    }
+
+    /// Says what is trained on, and what that costs.
+    fn log_augmentation(&self, cacheable: bool, photos: usize, console: &Console) {
+        let augmentation = &self.recipe.augmentation;
+        if augmentation.copies > 0 {
+            console.log(&format!(
+                "augmentation: each training photo and {} fixed copies of it, {photos} in all",
+                augmentation.copies
+            ));
+            return;
+        }
+        let cost = match cacheable {
+            false => "",
+            true if augmentation.steps.iter().any(Step::mixes) => {
+                "; the frozen half is therefore computed in each epoch (augmentation.copies, which spares that, does not go with \
+                 mixup and cutmix)"
+            }
+            true => {
+                "; the frozen half is therefore computed in each epoch (--set augmentation.copies=4 trains on 4 fixed copies of each \
+                 photo instead, for which it is computed once)"
+            }
+        };
+        console.log(&format!("augmentation: training photos are changed anew in each epoch{cost}"));
+    }
+
+    /// The outputs of the frozen half for the photos of a split.
+    fn cached(
+        &self,
+        split: Split,
+        photos: &PhotoSource,
+        augmented: bool,
+        console: &mut Console,
+    ) -> Result<Box<dyn Source>> {
+        let cache = FeatureCache::new(&download::cache_dir().join("features"));
+        let mut key = format!(
+            "{}\n{}\n{}",
+            self.manifest.split_hash(split),
+            self.description.image_size,
+            serde_json::to_string(&self.description.preprocessing)?
+        );
+        if augmented {
+            let augmentation = serde_json::to_string(&self.recipe.augmentation)?;
+            key.push_str(&format!("\n{}\n{augmentation}", self.recipe.seed));
+        }
+        console.begin(&format!("frozen half, {}", split.name()), photos.len());
+        let batch_size = self.recipe.train.evaluation_batch_size;
+        let source =
+            CachedSource::open_or_build(&cache, &key, self.network, photos, batch_size, console).map_err(cache_hint)?;
+        console.end();
+        console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
+        Ok(Box::new(source))
     }
 }
 

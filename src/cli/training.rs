@@ -14,16 +14,20 @@ use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;
-use crate::error::{Interrupted, say};
+use crate::error::{Interrupted, say, usage};
 use crate::models::summary;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
-use crate::train::fit::{Fitted, Schedule, argmax, fit, predict_all};
+use crate::train::fit::{Fitted, argmax, predict_all};
+use crate::train::layer_lr::parameter_options;
 use crate::train::objective::Objective;
-use crate::train::optimizer::{Optimizer, OptimizerConfig};
+use crate::train::observer::Observer;
+use crate::train::pace::needs_validation;
+use crate::train::phases::{frozen_throughout, phases};
 use crate::train::source::{PhotoSource, Source};
+use crate::train::trainer::{Stopped, Trainer};
 
 /// Runs the recipe and prints its result.
 ///
@@ -35,6 +39,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     let device = args.machine.device.open()?;
     let mut console = Console::default();
     let mut prepared = prepare(recipe, args, &device, &mut console)?;
+    check_training(recipe, &prepared)?;
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     console.log(&format!("run {}", run.folder().display()));
     let mut environment = Environment::collect(output::device_name(&device), prepared.weights.clone());
@@ -57,6 +62,18 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     }
 }
 
+/// Mistakes of the recipe that only the network and the photos show, told before anything is written.
+pub(super) fn check_training(recipe: &Recipe, prepared: &Prepared) -> Result<()> {
+    frozen_throughout(&phases(recipe), prepared.network.graph())?;
+    parameter_options(prepared.network.graph(), &recipe.train)?;
+    match needs_validation(&recipe.train) {
+        Some(key) if prepared.dataset.val.is_empty() => Err(usage(format!(
+            "{key} watches validation photos, but there are none; take it out, or set data.split.val"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn execute(
     recipe: &Recipe,
     prepared: &mut Prepared,
@@ -71,35 +88,46 @@ fn execute(
     }
     run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
-    console.log(&summary::training_table(network, recipe.train.lr));
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
-    let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
-    let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
-    let frozen = network.frozen_hash()?;
-    let mut recorder = Recorder::new(run, description.clone(), console);
-    let fitted = fit(
-        network,
-        sources.train.as_ref(),
-        sources.val.as_deref(),
-        &objective,
-        &mut optimizer,
-        &Schedule::from_recipe(recipe),
-        &mut recorder,
-    )?;
+    let never_trained = frozen_throughout(&phases(recipe), network.graph())?;
+    let frozen = network.hash_before(never_trained)?;
+    let mut recorder = Recorder::new(run, &recipe.train, description.clone(), console);
+    let mut trainer = Trainer::new(recipe, &objective, network.graph())?;
+    let mut val = None;
+    while let Some(phase) = trainer.next_phase() {
+        phase.freeze(network)?;
+        recorder.phase(network, &phase)?;
+        // What was opened for the phase before may hold much memory.
+        val = None;
+        let console = recorder.console();
+        let sources = match Sources::open(recipe, dataset, &manifest, description, network, device, console) {
+            // What the phases before have reached is kept.
+            Err(error) if error.is::<Interrupted>() && trainer.epochs() > 0 => {
+                trainer.interrupt();
+                break;
+            }
+            sources => sources?,
+        };
+        trainer.train(&phase, network, sources.train.as_ref(), sources.val.as_deref(), &mut recorder)?;
+        val = match sources.val {
+            Some(source) => Some(Halved { half: network.hash_before(source.cut())?, source }),
+            None => None,
+        };
+    }
+    let fitted = trainer.finish(network, &mut recorder)?;
     ensure!(
-        network.frozen_hash()? == frozen,
+        network.hash_before(never_trained)? == frozen,
         "a frozen layer has changed during training; this is a bug in ft, please report it with {}",
         run.folder().display()
     );
-    let something_frozen = network.frozen_before() > 0;
     let mut console = recorder.into_console();
-    if something_frozen {
+    if never_trained > 0 {
         console.log(&format!("frozen layers unchanged by training (sha256 {frozen})"));
     }
-    let test = evaluate_best(recipe, prepared, run, sources.val.as_deref(), &objective, &mut console)?;
+    let test = evaluate_best(recipe, prepared, run, val, &objective, &mut console)?;
     Ok(RunResult {
-        frozen_sha256: something_frozen.then_some(frozen),
+        frozen_sha256: (never_trained > 0).then_some(frozen),
         test_loss: test.map(|(loss, _)| loss),
         test_accuracy: test.map(|(_, accuracy)| accuracy),
         seconds: started.elapsed().as_secs_f64(),
@@ -121,8 +149,8 @@ fn summarise(run: &RunWriter, result: &mut RunResult) -> Option<Summary> {
     Some(summary)
 }
 
-/// Reads every photo once; broken ones are listed and left out.
-fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -> Result<Manifest> {
+/// Reads every photo once; broken ones are left out of the data set, which lists them.
+pub(super) fn read_photos(dataset: &mut Dataset, console: &mut Console) -> Result<Manifest> {
     console.begin("check photos", dataset.len());
     let shared = std::sync::Mutex::new(&mut *console);
     let manifest = check(dataset, &|done, _| {
@@ -132,6 +160,12 @@ fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -
         }
     });
     console.end();
+    manifest
+}
+
+/// Reads every photo once and records what was found.
+fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -> Result<Manifest> {
+    let manifest = read_photos(dataset, console);
     let rows: Vec<_> =
         dataset.skipped.iter().map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() }).collect();
     run.write_skipped(&rows)?;
@@ -161,16 +195,11 @@ fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -
     Ok(manifest)
 }
 
-impl Schedule {
-    fn from_recipe(recipe: &Recipe) -> Self {
-        Self {
-            epochs: recipe.train.epochs,
-            batch_size: recipe.train.batch_size,
-            evaluation_batch_size: recipe.train.evaluation_batch_size,
-            lr: recipe.train.lr,
-            seed: recipe.seed,
-        }
-    }
+/// Photos behind the first half of a network.
+struct Halved {
+    source: Box<dyn Source>,
+    /// Hash of that half.
+    half: String,
 }
 
 /// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos; writes what it
@@ -179,7 +208,7 @@ fn evaluate_best(
     recipe: &Recipe,
     prepared: &Prepared,
     run: &RunWriter,
-    val: Option<&dyn Source>,
+    val: Option<Halved>,
     objective: &Objective,
     console: &mut Console,
 ) -> Result<Option<(f64, f64)>> {
@@ -197,16 +226,20 @@ fn evaluate_best(
         rows.extend(predictions(split, prepared.dataset.split(split), &logits, &description)?);
         Ok(logits)
     };
-    // The validation photos' first half is there already.
-    if let Some(val) = val {
-        predict(Split::Val, val)?;
+    let ModelDescription { image_size, preprocessing, .. } = &description;
+    let open = |samples: &[Sample]| PhotoSource::new(samples.to_vec(), *image_size, preprocessing, 0, &prepared.device);
+    let Dataset { val: val_samples, test: samples, .. } = &prepared.dataset;
+    match val {
+        // The validation photos' first half is there already, unless the best epoch was before it changed.
+        Some(Halved { source, half }) if network.hash_before(source.cut())? == half => {
+            predict(Split::Val, source.as_ref())?;
+        }
+        _ if !val_samples.is_empty() => drop(predict(Split::Val, &open(val_samples)?)?),
+        _ => {}
     }
-    let samples = &prepared.dataset.test;
     let mut figures = None;
     if !samples.is_empty() {
-        let ModelDescription { image_size, preprocessing, .. } = &description;
-        let photos = PhotoSource::new(samples.clone(), *image_size, preprocessing, 0, &prepared.device)?;
-        figures = Some(test_figures(&predict(Split::Test, &photos)?, samples, objective)?);
+        figures = Some(test_figures(&predict(Split::Test, &open(samples)?)?, samples, objective)?);
     }
     run.write_predictions(&rows)?;
     Ok(figures)
@@ -229,7 +262,11 @@ fn training_result(recipe: &Recipe, prepared: &Prepared, run: &RunWriter, fitted
         best_val_accuracy: fitted.best.as_ref().and_then(|b| b.val_accuracy),
         train_images_per_second: fitted.images_per_second,
         skipped_images: prepared.dataset.skipped.len(),
-        interrupted: fitted.interrupted,
+        interrupted: fitted.stopped == Some(Stopped::Interrupted),
+        stopped_early: match &fitted.stopped {
+            Some(Stopped::Early(reason)) => Some(reason.clone()),
+            _ => None,
+        },
         ..RunResult::default()
     })
 }
@@ -288,6 +325,9 @@ fn report(result: &RunResult, summary: Option<&Summary>, recipe: &Recipe, json: 
         say(&format!("\n{tables}"));
     }
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+    if let Some(reason) = &result.stopped_early {
+        say(&format!("stopped early after epoch {}: {reason}", result.epochs));
+    }
     say(&format!(
         "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
         if result.interrupted { "interrupted" } else { "done" },

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::augment::{Augmenter, Mixed, Rectangle};
 use super::dataset::Sample;
-use super::preprocess::{Interpolation, MAX_SIZE, Preprocessing, fit, normalize};
+use super::preprocess::{Interpolation, MAX_SIZE, Preprocessing, fit, fit_part, normalize};
 use super::resize::Pixels;
 use crate::error::usage;
 use crate::random::mix;
@@ -36,9 +37,12 @@ pub fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
 pub struct Batch {
     /// `[samples, size, size, 3]` in row-major order.
     pub inputs: Vec<f32>,
-    /// Which samples: indices into the list given to [`Loader::new`].
+    /// Which samples: indices into the list given to [`Loader::new`]; with fixed augmented copies `copy * samples + sample`,
+    /// where copy 0 is the photo as it is.
     pub indices: Vec<usize>,
     pub labels: Vec<u32>,
+    /// Set if each sample was mixed with another one.
+    pub mixed: Option<Mixed>,
 }
 
 /// How samples become batches.
@@ -50,7 +54,7 @@ pub struct LoaderOptions {
     /// Threads that decode; results do not depend on it. 0 means one a core.
     pub threads: usize,
     /// If all fitted photos take at most so many bytes, they are kept after the first epoch instead of being decoded
-    /// again; results are the same either way.
+    /// again; results are the same either way. Augmentation follows them; random parts of photos cannot be kept.
     pub cache_bytes: usize,
 }
 
@@ -66,12 +70,25 @@ struct Shared {
     contract: Preprocessing,
     /// Fitted photos, one slot a sample; empty if they would take too much memory.
     fitted: Vec<OnceLock<Pixels>>,
+    augmenter: Option<Augmenter>,
 }
 
 impl Loader {
     /// # Errors
     /// A usage error if size or batch size is 0; otherwise if no threads can be started.
     pub fn new(samples: Vec<Sample>, options: LoaderOptions) -> Result<Self> {
+        Self::build(samples, options, None)
+    }
+
+    /// A loader of training photos: [`Loader::augmented_batches`] are changed by the augmenter.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn augmented(samples: Vec<Sample>, options: LoaderOptions, augmenter: Augmenter) -> Result<Self> {
+        Self::build(samples, options, Some(augmenter).filter(|augmenter| !augmenter.is_empty()))
+    }
+
+    fn build(samples: Vec<Sample>, options: LoaderOptions, augmenter: Option<Augmenter>) -> Result<Self> {
         let LoaderOptions { size, contract, threads, cache_bytes } = options;
         if size == 0 || size > MAX_SIZE {
             return Err(usage(format!("image size {size} must be 1 to {MAX_SIZE}")));
@@ -85,13 +102,52 @@ impl Loader {
             .thread_name(|i| format!("ft-decode-{i}"))
             .build()
             .context("cannot start threads to decode photos")?;
-        let shared = Arc::new(Shared { samples, size, contract, fitted });
+        let shared = Arc::new(Shared { samples, size, contract, fitted, augmenter });
         Ok(Self { shared, pool: Arc::new(pool) })
     }
 
     /// The samples, as given.
     pub fn samples(&self) -> &[Sample] {
         &self.shared.samples
+    }
+
+    /// Number of indices: samples, and their fixed augmented copies if there are any.
+    pub fn len(&self) -> usize {
+        self.shared.samples.len() * (1 + self.shared.copies())
+    }
+
+    /// Whether there is nothing to load.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Labels by index.
+    pub fn labels(&self) -> Vec<u32> {
+        let labels = self.shared.samples.iter().map(|sample| sample.label);
+        labels.cycle().take(self.len()).collect()
+    }
+
+    /// Whether each epoch changes the photos anew.
+    pub fn changes_each_epoch(&self) -> bool {
+        self.shared.augmenter.as_ref().is_some_and(|augmenter| augmenter.copies() == 0)
+    }
+
+    /// What the network sees of an index in an epoch, before it is normalised: `[size, size, 3]`.
+    ///
+    /// # Errors
+    /// If there is no such index or its photo cannot be read.
+    pub fn pixels(&self, index: usize, epoch: u64) -> Result<Pixels> {
+        self.shared.with_pixels(index, epoch, |pixels| Ok(pixels.clone()))
+    }
+
+    /// The network input of an index in an epoch, `[size, size, 3]`; the images of a batch may be mixed after that.
+    ///
+    /// # Errors
+    /// As [`Loader::pixels`].
+    pub fn input(&self, index: usize, epoch: u64) -> Result<Vec<f32>> {
+        let mut input = vec![0f32; self.sample_values()];
+        self.shared.prepare(index, epoch, &mut input)?;
+        Ok(input)
     }
 
     /// Number of values a sample has in [`Batch::inputs`].
@@ -106,6 +162,14 @@ impl Loader {
     /// # Errors
     /// If no thread can be started.
     pub fn batches(&self, order: Vec<usize>, batch_size: usize) -> Result<Batches> {
+        self.augmented_batches(order, batch_size, 0)
+    }
+
+    /// [`Loader::batches`] as they are augmented in an epoch, counted from 1; in epoch 0 only fixed copies are changed.
+    ///
+    /// # Errors
+    /// As [`Loader::batches`].
+    pub fn augmented_batches(&self, order: Vec<usize>, batch_size: usize, epoch: u64) -> Result<Batches> {
         if batch_size == 0 {
             return Err(usage("the batch size must be at least 1"));
         }
@@ -113,7 +177,7 @@ impl Loader {
         let (shared, pool) = (self.shared.clone(), self.pool.clone());
         let produce = move || {
             for indices in order.chunks(batch_size) {
-                let batch = pool.install(|| shared.batch(indices));
+                let batch = pool.install(|| shared.batch(indices, epoch));
                 let failed = batch.is_err();
                 // Sending fails once nobody listens any more.
                 if sender.send(batch).is_err() || failed {
@@ -132,42 +196,74 @@ impl Shared {
         self.size * self.size * 3
     }
 
-    fn batch(&self, indices: &[usize]) -> Result<Batch> {
+    fn copies(&self) -> usize {
+        self.augmenter.as_ref().map_or(0, Augmenter::copies)
+    }
+
+    /// The sample of an index and the epoch as which it is augmented: that of its copy, if copies are fixed.
+    fn sample(&self, index: usize, epoch: u64) -> Result<(usize, &Sample, u64)> {
+        let count = self.samples.len();
+        let copy = index.checked_div(count).unwrap_or(0);
+        let place = index.checked_rem(count).unwrap_or(0);
+        let sample = self.samples.get(place).filter(|_| copy <= self.copies()).with_context(|| {
+            format!("sample {index} was asked for, but there are only {}", count * (1 + self.copies()))
+        })?;
+        Ok((place, sample, if self.copies() > 0 { copy as u64 } else { epoch }))
+    }
+
+    fn batch(&self, indices: &[usize], epoch: u64) -> Result<Batch> {
         let mut inputs = vec![0f32; indices.len() * self.sample_values()];
         inputs
             .par_chunks_exact_mut(self.sample_values())
             .zip(indices)
             .with_max_len(1)
-            .try_for_each(|(out, &index)| self.prepare(index, out))?;
-        let labels = indices.iter().filter_map(|&i| self.samples.get(i)).map(|sample| sample.label).collect();
-        Ok(Batch { inputs, indices: indices.to_vec(), labels })
+            .try_for_each(|(out, &index)| self.prepare(index, epoch, out))?;
+        let samples: Vec<&Sample> = indices.iter().map(|&i| Ok(self.sample(i, epoch)?.1)).collect::<Result<_>>()?;
+        let labels: Vec<u32> = samples.iter().map(|sample| sample.label).collect();
+        let mixing = self.augmenter.as_ref().filter(|augmenter| augmenter.copies() == 0);
+        let mixing = mixing.and_then(|a| a.mixing(samples.iter().map(|sample| sample.id.as_str()), epoch, self.size));
+        let mixed = mixing.map(|mixing| mixing.apply(&mut inputs, self.size, &labels));
+        Ok(Batch { inputs, indices: indices.to_vec(), labels, mixed })
     }
 
     /// Writes the network inputs of one sample.
-    fn prepare(&self, index: usize, out: &mut [f32]) -> Result<()> {
-        let sample = self
-            .samples
-            .get(index)
-            .with_context(|| format!("sample {index} was asked for, but there are only {}", self.samples.len()))?;
-        let normalization = &self.contract.normalization;
-        let Some(slot) = self.fitted.get(index) else {
-            return normalize(&self.fit(sample)?, normalization, out);
-        };
-        match slot.get() {
-            Some(pixels) => normalize(pixels, normalization, out),
-            None => {
-                let pixels = self.fit(sample)?;
-                normalize(&pixels, normalization, out)?;
-                let _ = slot.set(pixels);
-                Ok(())
-            }
-        }
+    fn prepare(&self, index: usize, epoch: u64, out: &mut [f32]) -> Result<()> {
+        self.with_pixels(index, epoch, |pixels| normalize(pixels, &self.contract.normalization, out))
     }
 
-    fn fit(&self, sample: &Sample) -> Result<Pixels> {
+    /// Hands over what the network sees of an index, not yet normalised.
+    fn with_pixels<T>(&self, index: usize, epoch: u64, then: impl FnOnce(&Pixels) -> Result<T>) -> Result<T> {
+        let (place, sample, epoch) = self.sample(index, epoch)?;
+        let Some(augmenter) = self.augmenter.as_ref().filter(|_| epoch > 0) else {
+            return self.with_fitted(place, sample, then);
+        };
+        if augmenter.crops_photo() {
+            let fitted = self.fit(sample, |photo| augmenter.crop(&sample.id, epoch, photo))?;
+            return then(&augmenter.apply(fitted, self.size, &sample.id, epoch));
+        }
+        self.with_fitted(place, sample, |fitted| then(&augmenter.apply(fitted.clone(), self.size, &sample.id, epoch)))
+    }
+
+    /// Hands over the fitted photo, from memory where it is kept.
+    fn with_fitted<T>(&self, place: usize, sample: &Sample, then: impl FnOnce(&Pixels) -> Result<T>) -> Result<T> {
+        let Some(slot) = self.fitted.get(place) else { return then(&self.fit(sample, |_| None)?) };
+        if let Some(pixels) = slot.get() {
+            return then(pixels);
+        }
+        let pixels = self.fit(sample, |_| None)?;
+        let result = then(&pixels);
+        let _ = slot.set(pixels);
+        result
+    }
+
+    /// Reads and fits the photo, or the part of it that is chosen for its (width, height).
+    fn fit(&self, sample: &Sample, part: impl FnOnce((u32, u32)) -> Option<Rectangle>) -> Result<Pixels> {
         let what = || format!("photo {}", sample.photo.describe());
         let image = sample.photo.decode().with_context(what)?;
-        fit(&image, self.size, &self.contract).with_context(what)
+        match part(image.dimensions()) {
+            Some(part) => fit_part(&image, part, self.size, &self.contract).with_context(what),
+            None => fit(&image, self.size, &self.contract).with_context(what),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
 
+pub mod augment;
 pub mod catalogue;
 pub mod check;
 pub mod dataset;

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::augment::Rectangle;
 use super::decode::MAX_PIXELS;
 use super::resize::{Pixels, resize_f32, resize_u8};
 
@@ -97,6 +98,17 @@ pub fn fit(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<Pi
     }
     let resized = resize_f32(image, width, height, contract.interpolation, false);
     Ok(Pixels::F32(plan.crop(&resized)))
+}
+
+/// Resizes a rectangle of a photo, given in its whole pixels, to `size` x `size`, with the contract's interpolation; its way to fit
+/// photos does not matter.
+///
+/// # Errors
+/// If `size` is 0 or above [`MAX_SIZE`], or the rectangle has no pixel in the photo.
+pub fn fit_part(image: &RgbImage, part: Rectangle, size: usize, contract: &Preprocessing) -> Result<Pixels> {
+    let Rectangle { left, top, width, height } = part;
+    let part = image::imageops::crop_imm(image, left, top, width, height).to_image();
+    fit(&part, size, &Preprocessing { fit: Fit::Squash, ..contract.clone() })
 }
 
 /// Turns pixel values into network inputs, `[height, width, 3]` in row-major order; the channel order of the inputs is

@@ -172,6 +172,38 @@ impl Network {
             .collect()
     }
 
+    /// Names and values of all that training changes: the trainable parameters and the statistics of live batch norms.
+    pub fn changing_parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let layers = self.graph.layers.iter().enumerate();
+        layers
+            .flat_map(|(index, layer)| layer.params.iter().map(move |&param| (index, param)))
+            .filter(|&(layer, p)| {
+                self.trainable[p] || (self.is_live_batch_norm(layer) && !self.graph.params[p].kind.is_weight())
+            })
+            .map(|(_, p)| (self.graph.params[p].name.as_str(), &self.parameters[p]))
+    }
+
+    /// Exchanges parameters with the values of the same name, without copying; those not named stay.
+    ///
+    /// # Errors
+    /// If a name is unknown or a shape another; then nothing changes.
+    pub fn swap_parameters(&mut self, others: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let mine: BTreeMap<&str, usize> =
+            self.graph.params.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
+        for (name, other) in others.iter() {
+            let &i = mine.get(name.as_str()).ok_or_else(|| anyhow!("the network has no parameter {name}"))?;
+            let (expected, shape) = (&self.graph.params[i].shape, other.dims());
+            ensure!(shape == expected.as_slice(), "parameter {name}: expected shape {expected:?}, got {shape:?}");
+        }
+        for (name, other) in others.iter_mut() {
+            if let Some(&i) = mine.get(name.as_str()) {
+                std::mem::swap(&mut self.parameters[i], other);
+            }
+        }
+        self.forget_folded();
+        Ok(())
+    }
+
     /// Replaces parameters by name; shapes must match, names must exist.
     pub fn set_parameters(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let index: BTreeMap<&str, usize> =
@@ -206,7 +238,8 @@ impl Network {
         self.hash_before(self.first_half_end())
     }
 
-    fn hash_before(&self, end: usize) -> Result<String> {
+    /// SHA-256 over the parameters and the names of the layers before `end`.
+    pub fn hash_before(&self, end: usize) -> Result<String> {
         let mut hasher = Sha256::new();
         for layer in self.graph.layers.iter().take(end) {
             hasher.update(format!("{} {:?} {:?}\n", layer.name, layer.op, layer.inputs));

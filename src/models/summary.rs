@@ -1,5 +1,6 @@
 //! The layer table and what of it will train, as data and as text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -113,15 +114,17 @@ pub struct Block {
     pub batch_norm: &'static str,
 }
 
-/// The table that is shown before training: block, parameters, trained or frozen, batch norm, learning rate.
-pub fn training_table(network: &Network, learning_rate: f64) -> String {
+/// The table that is shown before training: block, parameters, trained or frozen, batch norm, learning rate. `learning_rate`
+/// gives that of a parameter by its name.
+pub fn training_table(network: &Network, learning_rate: &dyn Fn(&str) -> f64) -> String {
+    let rates = rates(network, learning_rate);
     let mut text = format!(
         "{:<10} {:>12} {:>12}  {:<8} {:<24} {}\n",
         "block", "parameters", "trainable", "state", "batch norm", "learning rate"
     );
     for block in blocks(network) {
         let trains = block.trainable_params > 0;
-        let rate = if trains { format!("{learning_rate}") } else { "-".into() };
+        let rate = rates.get(&block.name).map_or("-", String::as_str);
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -134,6 +137,22 @@ pub fn training_table(network: &Network, learning_rate: f64) -> String {
         );
     }
     text + &totals(counts(network))
+}
+
+/// The learning rates of each block's trainable parameters: one, or the smallest and the largest.
+fn rates(network: &Network, learning_rate: &dyn Fn(&str) -> f64) -> BTreeMap<String, String> {
+    let graph = network.graph();
+    let mut limits: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for layer in &graph.layers {
+        let name = layer.groups.first().unwrap_or(&layer.name);
+        for &param in layer.params.iter().filter(|&&p| network.is_trainable(p)) {
+            let rate = learning_rate(&graph.params[param].name);
+            let (low, high) = limits.entry(name.clone()).or_insert((rate, rate));
+            (*low, *high) = (low.min(rate), high.max(rate));
+        }
+    }
+    let text = |(low, high): (f64, f64)| if low == high { format!("{low}") } else { format!("{low} to {high}") };
+    limits.into_iter().map(|(name, limits)| (name, text(limits))).collect()
 }
 
 /// The layer table as text.

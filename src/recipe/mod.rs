@@ -5,10 +5,13 @@
 //! assert_eq!(recipe.train.lr, 3e-4);
 //! ```
 
+mod augmentation;
 pub mod head;
 mod problems;
 mod read;
+mod schedule;
 mod schema;
+mod train;
 mod tree;
 
 use std::path::Path;
@@ -16,11 +19,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{suggestion, usage};
+pub use augmentation::Augmentation;
 use problems::Problems;
-pub use schema::{
-    Backbone, BatchNormMode, ClassWeights, Convention, Data, Expected, Head, LossKind, OptimizerKind, Recipe, Split,
-    Train, Weights,
+pub use schedule::{
+    Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
 };
+pub use schema::{Backbone, BatchNormMode, Data, Expected, Head, Recipe, Split, Weights};
+pub use train::{ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, Train};
 use tree::{Item, Node};
 
 /// The recipes inside the program: name and file content, in order of name.

@@ -21,11 +21,15 @@ impl Problems {
         if !path.is_empty() {
             self.places.insert(path.to_owned(), node.place.clone());
         }
-        if let Item::Table(entries) = &node.item {
-            for (key, child) in entries {
+        match &node.item {
+            Item::Table(entries) => entries.iter().for_each(|(key, child)| {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 self.locate_below(child, &path);
+            }),
+            Item::Array(nodes) => {
+                nodes.iter().enumerate().for_each(|(i, child)| self.locate_below(child, &format!("{path}[{i}]")));
             }
+            _ => {}
         }
     }
 

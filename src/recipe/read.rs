@@ -1,11 +1,12 @@
 //! From a tree of values to a [`Recipe`]: types, unknown keys, ranges. Collects what is wrong instead of stopping at it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::augmentation::augmentation;
 use super::head;
 use super::problems::Problems;
-use super::schema::{Backbone, ClassWeights, Data, Expected, Head, Recipe, Split, Train, Weights};
+use super::schema::{Backbone, Data, Expected, Head, Recipe, Split, Weights};
+use super::train;
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
 use crate::error::{nearest, suggestion};
@@ -15,7 +16,7 @@ pub trait FromNode: Sized {
     fn from_node(node: &Node) -> Result<Self, String>;
 }
 
-fn expected(what: &str, node: &Node) -> String {
+pub(super) fn expected(what: &str, node: &Node) -> String {
     format!("expected {what}, found {}", node.item.describe())
 }
 
@@ -95,21 +96,6 @@ impl<T: FromNode> FromNode for Option<T> {
     }
 }
 
-impl FromNode for ClassWeights {
-    fn from_node(node: &Node) -> Result<Self, String> {
-        let Item::Table(entries) = &node.item else {
-            return word(node, &[("none", Self::None), ("auto", Self::Auto)])
-                .map_err(|e| format!("{e}; or give a table from class to weight"));
-        };
-        let weight = |(class, node): &(String, Node)| match f64::from_node(node) {
-            Ok(weight) if weight >= 0.0 => Ok((class.clone(), weight)),
-            Ok(weight) => Err(format!("the weight of {class:?} must not be negative, it is {weight}")),
-            Err(e) => Err(format!("the weight of {class:?}: {e}")),
-        };
-        entries.iter().map(weight).collect::<Result<BTreeMap<_, _>, _>>().map(Self::PerClass)
-    }
-}
-
 impl FromNode for Preprocessing {
     fn from_node(node: &Node) -> Result<Self, String> {
         node.to_toml().try_into().map_err(|e: toml::de::Error| e.message().to_owned())
@@ -127,51 +113,96 @@ pub fn word<T: Clone>(node: &Node, words: &[(&str, T)]) -> Result<T, String> {
     }
 }
 
+/// Gives an enum of plain words its spellings: for reading, for messages, and for display.
+macro_rules! words {
+    ($type:ident: $($variant:ident = $word:literal),+) => {
+        impl $type {
+            /// All values with their spelling in a recipe.
+            pub const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+
+        impl $crate::recipe::read::FromNode for $type {
+            fn from_node(node: &$crate::recipe::tree::Node) -> Result<Self, String> {
+                $crate::recipe::read::word(node, Self::WORDS)
+            }
+        }
+    };
+}
+pub(super) use words;
+
 /// A table of the recipe while it is read: knows which keys were asked for, so that the others can be reported.
-struct Section<'n, 'p> {
+pub(super) struct Section<'n, 'p> {
     node: Option<&'n Node>,
-    path: &'static str,
+    path: String,
     known: Vec<&'static str>,
     problems: &'p mut Problems,
 }
 
 impl<'n, 'p> Section<'n, 'p> {
-    fn new(node: Option<&'n Node>, path: &'static str, problems: &'p mut Problems) -> Self {
+    pub fn new(node: Option<&'n Node>, path: &str, problems: &'p mut Problems) -> Self {
         if let Some(node) = node
             && !matches!(node.item, Item::Table(_))
         {
             problems.at_key(path, &expected("a table", node));
         }
-        Self { node, path, known: Vec::new(), problems }
+        Self { node, path: path.to_owned(), known: Vec::new(), problems }
     }
 
-    fn key_path(&self, key: &str) -> String {
+    pub fn key_path(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Reads a key, if it is there.
-    fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
-        self.known.push(key);
-        let Some(node) = self.node.and_then(|n| n.child(key)) else { return };
-        match T::from_node(node) {
-            Ok(read) => *value = read,
-            Err(message) => self.problems.at_key(&self.key_path(key), &message),
-        }
+    pub fn value<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
+        self.try_value(key, value);
     }
 
-    /// A key that holds a table of its own.
-    fn table(&mut self, key: &'static str) -> Option<&'n Node> {
+    /// Reads a key, if it is there. False if it is there and cannot be read.
+    pub fn try_value<T: FromNode>(&mut self, key: &'static str, value: &mut T) -> bool {
+        self.known.push(key);
+        let Some(node) = self.node.and_then(|n| n.child(key)) else { return true };
+        match T::from_node(node) {
+            Ok(read) => *value = read,
+            Err(message) => {
+                self.problems.at_key(&self.key_path(key), &message);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads a key that has no default; a problem if it is absent.
+    pub fn required<T: FromNode>(&mut self, key: &'static str, value: &mut T) {
+        if self.node.is_none_or(|n| n.child(key).is_none()) {
+            self.problems.at_key(&self.path, &format!("needs the key `{key}`"));
+        }
+        self.value(key, value);
+    }
+
+    /// A key that is read elsewhere, such as a table of its own.
+    pub fn table(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         self.node.and_then(|n| n.child(key))
     }
 
+    /// Reports a mistake in the value of a key.
+    pub(super) fn problem(&mut self, key: &str, message: &str) {
+        self.problems.at_key(&self.key_path(key), message);
+    }
+
     /// Reports the keys that nobody asked for.
-    fn finish(self) {
+    pub fn finish(self) {
         let Some(Node { item: Item::Table(entries), .. }) = self.node else { return };
         for (key, _) in entries.iter().filter(|(key, _)| !self.known.contains(&key.as_str())) {
             let hint = match (nearest(key, &self.known), section_of(key)) {
                 (Some(near), _) => format!("; did you mean `{near}`?"),
-                (None, Some(section)) if section != self.path => format!("; did you mean `{section}.{key}`?"),
+                (None, Some(section)) if section != self.path.as_str() => format!("; did you mean `{section}.{key}`?"),
                 _ => format!("; known here: {}", self.known.join(", ")),
             };
             self.problems.at_key(&self.key_path(key), &format!("unknown key{hint}"));
@@ -181,25 +212,13 @@ impl<'n, 'p> Section<'n, 'p> {
 
 /// The section in which a key would have been right.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 5] = [
+    let sections: [(&str, &[&str]); 6] = [
         ("data", &["split_file", "image_size", "split", "split_seed"]),
+        ("augmentation", &["copies", "steps"]),
         ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
         ("weights", &["missing", "preprocessing"]),
         ("head", &["layers"]),
-        (
-            "train",
-            &[
-                "epochs",
-                "batch_size",
-                "optimizer",
-                "lr",
-                "momentum",
-                "nesterov",
-                "weight_decay",
-                "loss",
-                "label_smoothing",
-            ],
-        ),
+        ("train", train::KEYS),
     ];
     sections.iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| *section)
 }
@@ -211,14 +230,16 @@ pub fn recipe(root: &Node, problems: &mut Problems) -> Recipe {
     section.value("name", &mut recipe.name);
     section.value("description", &mut recipe.description);
     section.value("seed", &mut recipe.seed);
-    let tables = ["data", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
+    let tables =
+        ["data", "augmentation", "backbone", "weights", "head", "train", "expected"].map(|key| section.table(key));
     section.finish();
-    let [data_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
+    let [data_node, augmentation_node, backbone_node, weights_node, head_node, train_node, expected_node] = tables;
     recipe.data = data(data_node, problems);
+    recipe.augmentation = augmentation(augmentation_node, recipe.data.image_size, problems);
     recipe.backbone = backbone(backbone_node, problems);
     recipe.weights = weights(weights_node, problems);
     recipe.head = head_layers(head_node, problems);
-    recipe.train = train(train_node, problems);
+    recipe.train = train::read(train_node, problems);
     recipe.expected = expected_node.map(|node| expected_result(node, problems));
     recipe
 }
@@ -280,7 +301,7 @@ fn backbone(node: Option<&Node>, problems: &mut Problems) -> Backbone {
 }
 
 /// A layer's name, or its index with or without quotes.
-struct LayerName(String);
+pub(super) struct LayerName(pub String);
 
 impl FromNode for LayerName {
     fn from_node(node: &Node) -> Result<Self, String> {
@@ -327,60 +348,6 @@ fn head_layers(node: Option<&Node>, problems: &mut Problems) -> Head {
         }
     }
     head
-}
-
-fn train(node: Option<&Node>, problems: &mut Problems) -> Train {
-    let mut train = Train::default();
-    let mut section = Section::new(node, "train", problems);
-    section.value("epochs", &mut train.epochs);
-    section.value("batch_size", &mut train.batch_size);
-    section.value("evaluation_batch_size", &mut train.evaluation_batch_size);
-    section.value("optimizer", &mut train.optimizer);
-    section.value("lr", &mut train.lr);
-    section.value("momentum", &mut train.momentum);
-    section.value("nesterov", &mut train.nesterov);
-    section.value("beta_1", &mut train.beta_1);
-    section.value("beta_2", &mut train.beta_2);
-    section.value("epsilon", &mut train.epsilon);
-    section.value("weight_decay", &mut train.weight_decay);
-    section.value("loss", &mut train.loss);
-    section.value("label_smoothing", &mut train.label_smoothing);
-    section.value("class_weights", &mut train.class_weights);
-    section.value("convention", &mut train.convention);
-    section.value("cache_features", &mut train.cache_features);
-    section.finish();
-    check_train(&train, problems);
-    train
-}
-
-fn check_train(train: &Train, problems: &mut Problems) {
-    let whole = [
-        ("epochs", train.epochs, 1_000_000),
-        ("batch_size", train.batch_size, 65_536),
-        ("evaluation_batch_size", train.evaluation_batch_size, 65_536),
-    ];
-    for (key, value, most) in whole {
-        problems.require((1..=most).contains(&value), &format!("train.{key}"), || {
-            format!("must be from 1 to {most}, it is {value}")
-        });
-    }
-    let below_one = [
-        ("momentum", train.momentum),
-        ("beta_1", train.beta_1),
-        ("beta_2", train.beta_2),
-        ("label_smoothing", train.label_smoothing),
-    ];
-    for (key, value) in below_one {
-        problems.require((0.0..1.0).contains(&value), &format!("train.{key}"), || {
-            format!("must be at least 0 and below 1, it is {value}")
-        });
-    }
-    problems.require(train.lr > 0.0, "train.lr", || format!("must be above 0, it is {}", train.lr));
-    problems.require(train.epsilon.is_none_or(|e| e > 0.0), "train.epsilon", || "must be above 0".to_owned());
-    problems.require(train.weight_decay >= 0.0, "train.weight_decay", || "must not be negative".to_owned());
-    problems.require(!train.nesterov || train.momentum > 0.0, "train.nesterov", || {
-        "needs train.momentum above 0".to_owned()
-    });
 }
 
 fn expected_result(node: &Node, problems: &mut Problems) -> Expected {

@@ -1,11 +1,12 @@
 //! What a recipe can say. Every key may be left out of a file; [`Recipe::default`] gives the documented defaults.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::augmentation::Augmentation;
+use super::read::words;
+use super::train::Train;
 use crate::data::preprocess::Preprocessing;
 
 /// An experiment as data: everything that decides its result.
@@ -18,6 +19,7 @@ pub struct Recipe {
     /// All randomness (initial weights, shuffling, dropout) follows from it. Default 0.
     pub seed: u64,
     pub data: Data,
+    pub augmentation: Augmentation,
     pub backbone: Backbone,
     pub weights: Weights,
     pub head: Head,
@@ -101,121 +103,6 @@ pub struct Head {
     pub layers: Vec<String>,
 }
 
-/// How the network learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Train {
-    /// Passes over the training photos. Default 10.
-    pub epochs: usize,
-    /// Photos of one update. Default 32.
-    pub batch_size: usize,
-    /// Photos of one forward pass in validation and test; changes speed and memory, not results. Default 32.
-    pub evaluation_batch_size: usize,
-    pub optimizer: OptimizerKind,
-    /// Learning rate, above 0. Default 1e-4.
-    pub lr: f64,
-    /// Of `sgd`. Default 0.9.
-    pub momentum: f64,
-    /// Nesterov's form of momentum. Default false.
-    pub nesterov: bool,
-    /// Decay of Adam's mean of gradients. Default 0.9.
-    pub beta_1: f64,
-    /// Decay of Adam's mean of squared gradients. Default 0.999.
-    pub beta_2: f64,
-    /// Adam's guard against division by zero. Default 1e-7 (`keras`) or 1e-8 (`torch`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epsilon: Option<f64>,
-    /// Default 0. Decoupled from the gradient in the `keras` convention and for `adamw`, added to it otherwise.
-    pub weight_decay: f64,
-    pub loss: LossKind,
-    /// Fraction of the target spread over all classes, from 0 to below 1. Default 0.
-    pub label_smoothing: f64,
-    pub class_weights: ClassWeights,
-    /// Whose formulas are used where Keras and torch differ: epsilon, weight decay, class weights. Default `keras`.
-    pub convention: Convention,
-    /// Run the frozen part of the backbone once for each photo and keep the result for all epochs. Default true.
-    pub cache_features: bool,
-}
-
-/// The optimiser.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerKind {
-    /// Adam (Kingma and Ba 2015). The default.
-    #[default]
-    Adam,
-    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
-    Adamw,
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-}
-
-/// The loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossKind {
-    /// Cross entropy over a softmax: exactly one class is right. The default.
-    #[default]
-    Softmax,
-    /// Binary cross entropy over a sigmoid for each class.
-    Sigmoid,
-}
-
-/// Whose formulas are used where the two frameworks differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Convention {
-    #[default]
-    Keras,
-    Torch,
-}
-
-/// Weights of the classes in the loss: `"none"`, `"auto"`, or a table from class name to weight.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(into = "ClassWeightsText", try_from = "ClassWeightsText")]
-pub enum ClassWeights {
-    /// Every photo counts the same. The default.
-    #[default]
-    None,
-    /// `photos / (classes * photos of the class)`: every class counts the same.
-    Auto,
-    /// Classes that are not named have weight 1.
-    PerClass(BTreeMap<String, f64>),
-}
-
-/// What [`ClassWeights`] looks like in a file.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(untagged)]
-enum ClassWeightsText {
-    Word(String),
-    Table(BTreeMap<String, f64>),
-}
-
-impl From<ClassWeights> for ClassWeightsText {
-    fn from(weights: ClassWeights) -> Self {
-        match weights {
-            ClassWeights::None => Self::Word("none".to_owned()),
-            ClassWeights::Auto => Self::Word("auto".to_owned()),
-            ClassWeights::PerClass(table) => Self::Table(table),
-        }
-    }
-}
-
-impl TryFrom<ClassWeightsText> for ClassWeights {
-    type Error = String;
-
-    fn try_from(text: ClassWeightsText) -> Result<Self, String> {
-        match text {
-            ClassWeightsText::Word(word) if word == "none" => Ok(Self::None),
-            ClassWeightsText::Word(word) if word == "auto" => Ok(Self::Auto),
-            ClassWeightsText::Word(word) => {
-                Err(format!("expected \"none\", \"auto\" or a table from class to weight, found the text {word:?}"))
-            }
-            ClassWeightsText::Table(table) => Ok(Self::PerClass(table)),
-        }
-    }
-}
-
 /// The result that a recipe stands for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -271,62 +158,4 @@ impl Default for Head {
     }
 }
 
-impl Default for Train {
-    fn default() -> Self {
-        Self {
-            epochs: 10,
-            batch_size: 32,
-            evaluation_batch_size: 32,
-            optimizer: OptimizerKind::default(),
-            lr: 1e-4,
-            momentum: 0.9,
-            nesterov: false,
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: None,
-            weight_decay: 0.0,
-            loss: LossKind::default(),
-            label_smoothing: 0.0,
-            class_weights: ClassWeights::default(),
-            convention: Convention::default(),
-            cache_features: true,
-        }
-    }
-}
-
-impl Train {
-    /// Adam's epsilon: the recipe's, else the convention's default.
-    pub fn epsilon(&self) -> f64 {
-        self.epsilon.unwrap_or(match self.convention {
-            Convention::Keras => 1e-7,
-            Convention::Torch => 1e-8,
-        })
-    }
-}
-
-/// Gives an enum of plain words its spellings: for reading, for messages, and for display.
-macro_rules! words {
-    ($type:ident: $($variant:ident = $word:literal),+) => {
-        impl $type {
-            /// All values with their spelling in a recipe.
-            pub const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word),+ })
-            }
-        }
-
-        impl super::read::FromNode for $type {
-            fn from_node(node: &super::tree::Node) -> Result<Self, String> {
-                super::read::word(node, Self::WORDS)
-            }
-        }
-    };
-}
-
 words!(BatchNormMode: Train = "train", Stats = "stats", Frozen = "frozen");
-words!(OptimizerKind: Adam = "adam", Adamw = "adamw", Sgd = "sgd");
-words!(LossKind: Softmax = "softmax", Sigmoid = "sigmoid");
-words!(Convention: Keras = "keras", Torch = "torch");

@@ -56,6 +56,8 @@ pub struct RunResult {
     pub skipped_images: usize,
     /// Ended by the user before the last epoch.
     pub interrupted: bool,
+    /// Why early stopping ended the run after [`Self::epochs`]; absent if it did not.
+    pub stopped_early: Option<String>,
 }
 
 /// A run that is going on. Dropped without [`Self::finish`] or [`Self::fail`], it counts as interrupted.

@@ -1,10 +1,21 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
 pub mod checkpoint;
+pub mod early_stopping;
+pub mod ema;
 pub mod fit;
+pub mod layer_lr;
+pub mod lr_find;
 pub mod metrics;
 pub mod objective;
 pub mod observer;
 pub mod optimizer;
+pub mod pace;
+pub mod phases;
+pub mod plateau;
 pub mod predict;
+pub mod schedule;
 pub mod source;
+pub mod step;
+pub mod stream;
+pub mod trainer;

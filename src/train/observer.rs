@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::phases::Phase;
 use crate::models::Network;
 
 /// Figures of one epoch: a line of a run's `metrics.csv`.
@@ -13,7 +14,7 @@ pub struct EpochMetrics {
     /// Mean over the epoch's training batches, as they were seen (weights moving, dropout on).
     pub train_loss: f64,
     pub train_accuracy: f64,
-    /// In inference mode after the epoch; absent without validation photos.
+    /// In inference mode after the epoch, of the averaged weights if there is an average; absent without validation photos.
     pub val_loss: Option<f64>,
     pub val_accuracy: Option<f64>,
     /// Learning rate of the last step.
@@ -32,6 +33,10 @@ pub trait Observer {
     fn progress(&mut self, done: usize, note: &str);
     /// The piece of work has ended.
     fn end(&mut self);
+    /// Another part of the network trains from now on.
+    fn phase(&mut self, network: &Network, phase: &Phase) -> Result<()>;
+    /// Something the user should know.
+    fn note(&mut self, line: &str);
     /// An epoch is complete.
     fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()>;
     /// The network is better on the validation photos than ever before in this run.

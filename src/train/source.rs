@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
 
+pub use crate::data::augment::Mixed;
+
+use crate::data::augment::Augmenter;
 use crate::data::dataset::Sample;
 use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
 use crate::data::loader::{Batch, Loader, LoaderOptions};
@@ -17,17 +20,9 @@ pub struct FeatureBatch {
     /// What crosses the cut: images `[batch, height, width, 3]` at cut 0, else outputs of the first half's layers.
     pub crossing: Vec<Tensor>,
     pub labels: Vec<u32>,
-    /// Set if each image is a mixture of two, as mixup and cutmix make them.
+    /// Set if each image is a mixture of two, as mixup and cutmix make them: the loss is
+    /// `share * loss(labels) + (1 - share) * loss(mixed.labels)`.
     pub mixed: Option<Mixed>,
-}
-
-/// The other half of a batch of mixtures: the loss is `share * loss(labels) + (1 - share) * loss(mixed.labels)`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mixed {
-    /// Labels of the images that were mixed in, in the order of the batch.
-    pub labels: Vec<u32>,
-    /// What remains of the images that [`FeatureBatch::labels`] belongs to, in 0..=1.
-    pub share: f32,
 }
 
 /// Batches of FeatureBatch, prepared ahead where that takes time.
@@ -52,7 +47,11 @@ pub trait Source {
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>>;
 }
 
-/// Photos, decoded and preprocessed in the background; everything after them is computed each time.
+fn options(size: usize, contract: &Preprocessing, cache_bytes: usize) -> LoaderOptions {
+    LoaderOptions { size, contract: contract.clone(), threads: rayon::current_num_threads(), cache_bytes }
+}
+
+/// Photos, decoded, augmented and preprocessed in the background; everything after them is computed each time.
 pub struct PhotoSource {
     loader: Loader,
     size: usize,
@@ -68,29 +67,46 @@ impl PhotoSource {
         cache_bytes: usize,
         device: &Device,
     ) -> Result<Self> {
-        let threads = rayon::current_num_threads();
-        let options = LoaderOptions { size, contract: contract.clone(), threads, cache_bytes };
-        Ok(Self { loader: Loader::new(samples, options)?, size, device: device.clone() })
+        let loader = Loader::new(samples, options(size, contract, cache_bytes))?;
+        Ok(Self { loader, size, device: device.clone() })
+    }
+
+    /// The same for training photos, which `augmenter` changes.
+    pub fn augmented(
+        samples: Vec<Sample>,
+        size: usize,
+        contract: &Preprocessing,
+        cache_bytes: usize,
+        augmenter: Augmenter,
+        device: &Device,
+    ) -> Result<Self> {
+        let loader = Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?;
+        Ok(Self { loader, size, device: device.clone() })
+    }
+
+    /// Whether each epoch shows the photos differently, so that nothing made of them can be kept.
+    pub fn changes_each_epoch(&self) -> bool {
+        self.loader.changes_each_epoch()
     }
 
     fn tensor(&self, batch: Batch) -> Result<FeatureBatch> {
         let shape = (batch.labels.len(), self.size, self.size, 3);
         let images = Tensor::from_vec(batch.inputs, shape, &self.device)?;
-        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels, mixed: None })
+        Ok(FeatureBatch { crossing: vec![images], labels: batch.labels, mixed: batch.mixed })
     }
 }
 
 impl Source for PhotoSource {
     fn len(&self) -> usize {
-        self.loader.samples().len()
+        self.loader.len()
     }
 
     fn cut(&self) -> usize {
         0
     }
 
-    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, _epoch: u64) -> Result<Batches<'a>> {
-        let batches = self.loader.batches(order.to_vec(), batch_size)?;
+    fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>> {
+        let batches = self.loader.augmented_batches(order.to_vec(), batch_size, epoch)?;
         Ok(Box::new(batches.map(|batch| self.tensor(batch?))))
     }
 }
@@ -127,6 +143,7 @@ impl CachedSource {
         batch_size: usize,
         watcher: &mut dyn Watcher,
     ) -> Result<Self> {
+        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
         let cut = network.first_half_end();
         let crossing = network.crossing(cut);
         let shapes: Vec<Vec<usize>> = crossing.iter().map(|&l| network.graph().layers[l].shape.dims()).collect();
@@ -144,8 +161,7 @@ impl CachedSource {
                 build(writer, network, cut, photos, batch_size, watcher)?
             }
         };
-        let labels = photos.loader.samples().iter().map(|sample| sample.label).collect();
-        Ok(Self { features, labels, cut, shapes, device: network.device().clone() })
+        Ok(Self { features, labels: photos.loader.labels(), cut, shapes, device: network.device().clone() })
     }
 
     /// Where the cache file lies.
