@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", num_args = 1..)]
     images: Vec<PathBuf>,
     /// Where the run's photos lie now [default: where they lay in training]
-    #[arg(long, value_name = "DIR", conflicts_with = "images")]
+    #[arg(long, value_name = "PATH", conflicts_with = "images")]
     data: Option<PathBuf>,
     /// How many test photos of each kind, right and wrong
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]

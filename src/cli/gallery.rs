@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::console::Console;
 use super::photos;
-use crate::data::decode::decode;
+use crate::data::lookup::Lookup;
+use crate::data::photo::Photo;
 use crate::data::preprocess::{Region, preprocess};
 use crate::draw::colour::ColourMap;
 use crate::draw::png::write_png;
@@ -136,9 +137,9 @@ impl Gallery {
     /// Right and wrong predictions among the run's test photos, `count` of each, with a contact sheet for both.
     pub fn test_photos(&mut self, run: &Path, data: Option<&Path>, count: usize) -> Result<Vec<ExplainedFile>> {
         let rows = test_predictions(run, &self.explainer.description)?;
-        let root = match data {
-            Some(root) => root.to_owned(),
-            None => data_root(run)?,
+        let photos = match data {
+            Some(root) => Lookup::open(root)?,
+            None => Lookup::open(&data_root(run)?)?,
         };
         let right = right_predictions(&rows, count);
         let wrong = wrong_predictions(&rows, count);
@@ -148,7 +149,7 @@ impl Gallery {
             let mut cards = Vec::new();
             for row in &chosen {
                 let truth = Some(self.explainer.class_name(row.truth).to_owned());
-                let (card, file) = self.photo(&root.join(&row.id), &row.id, truth)?;
+                let (card, file) = self.photo(&photos.find(&row.id)?, &row.id, truth)?;
                 cards.push(card);
                 files.push(file);
                 self.console.progress(files.len(), "");
@@ -173,7 +174,7 @@ impl Gallery {
         for path in &photos {
             let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
             let truth = folder.filter(|name| self.explainer.description.classes.contains(name));
-            match self.photo(path, &path.to_string_lossy(), truth) {
+            match self.photo(&Photo::File(path.clone()), &path.to_string_lossy(), truth) {
                 Ok((card, file)) => {
                     cards.push(card);
                     files.push(file);
@@ -192,17 +193,17 @@ impl Gallery {
     }
 
     /// Explains one photo: writes its card and raw map, returns a small card for the sheet.
-    fn photo(&mut self, path: &Path, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
+    fn photo(&mut self, photo: &Photo, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
         let stem = self.free_stem(id);
         let explainer = &self.explainer;
-        let bytes = fs::read(path).with_context(|| {
-            format!("cannot read {}; if the photos have moved, name their folder with --data", path.display())
+        let bytes = photo.bytes().with_context(|| {
+            format!("{}; if the photos have moved, name their folder or archive with --data", photo.describe())
         })?;
-        let photo = decode(&bytes).with_context(|| path.display().to_string())?;
-        let found = explainer.explain(&photo).with_context(|| path.display().to_string())?;
+        let image = photo.decode_bytes(&bytes).with_context(|| photo.describe())?;
+        let found = explainer.explain(&image).with_context(|| photo.describe())?;
         let method = explainer.method.to_string();
         let explained = ExplainedPhoto {
-            photo: &photo,
+            photo: &image,
             region: found.region,
             map: &found.map,
             placement: Some(explainer.placement()?),
@@ -293,7 +294,7 @@ fn test_predictions(run: &Path, description: &ModelDescription) -> Result<Vec<Pr
     Ok(rows)
 }
 
-/// The folder that the run's photos were read from.
+/// The folder, archive or table that the run's photos were read from.
 fn data_root(run: &Path) -> Result<PathBuf> {
     let path = run.join(file::ENVIRONMENT);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -302,6 +303,10 @@ fn data_root(run: &Path) -> Result<PathBuf> {
     let root =
         environment.data_root.context("the run does not say where its photos lie; name the folder with --data")?;
     let root = PathBuf::from(root);
-    ensure!(root.is_dir(), "the run's photos are no longer in {}; name their folder with --data", root.display());
+    ensure!(
+        root.exists(),
+        "the run's photos are no longer in {}; name their folder or archive with --data",
+        root.display()
+    );
     Ok(root)
 }
