@@ -1,5 +1,7 @@
 //! Puts what training reaches into the run folder and onto the console.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use super::console::Console;
@@ -21,12 +23,16 @@ pub struct Recorder<'a> {
     console: Console,
     latest: Option<EpochMetrics>,
     best_epoch: Option<usize>,
+    started: Instant,
+    /// Time spent on curves.
+    drawing: Duration,
 }
 
 impl<'a> Recorder<'a> {
     /// Records into `run`; checkpoints carry `description`.
     pub fn new(run: &'a RunWriter, train: &'a Train, description: ModelDescription, console: Console) -> Self {
-        Self { run, train, description, console, latest: None, best_epoch: None }
+        let (started, drawing) = (Instant::now(), Duration::ZERO);
+        Self { run, train, description, console, latest: None, best_epoch: None, started, drawing }
     }
 
     /// Where it shows things.
@@ -44,13 +50,23 @@ impl<'a> Recorder<'a> {
         checkpoint::save(&self.run.path(name), &description, network)
     }
 
-    /// The curves so far. Training does not end because they cannot be drawn.
-    fn draw(&self) {
-        let drawn = read_epochs(self.run.folder())
-            .and_then(|epochs| curves::save(self.run.folder(), self.run.id(), &epochs, self.best_epoch));
+    /// The curves so far, unless more than a tenth of the time would go into them. Training does not end because they
+    /// cannot be drawn.
+    fn draw_curves(&mut self) {
+        if self.drawing * 10 <= self.started.elapsed() {
+            self.draw_curves_now();
+        }
+    }
+
+    fn draw_curves_now(&mut self) {
+        let started = Instant::now();
+        let folder = self.run.folder();
+        let drawn =
+            read_epochs(folder).and_then(|epochs| curves::save(folder, self.run.id(), &epochs, self.best_epoch));
         if let Err(error) = drawn {
             self.console.log(&format!("warning: the curves are not up to date: {error:#}"));
         }
+        self.drawing += started.elapsed();
     }
 }
 
@@ -98,18 +114,21 @@ impl Observer for Recorder<'_> {
         ));
         self.latest = Some(*m);
         self.run.append_epoch(m)?;
-        self.draw();
+        self.draw_curves();
         Ok(())
     }
 
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {
         self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)?;
         self.best_epoch = Some(metrics.epoch);
-        self.draw();
+        self.draw_curves();
         Ok(())
     }
 
     fn last(&mut self, network: &Network, epochs: usize) -> Result<()> {
+        if epochs > 0 {
+            self.draw_curves_now();
+        }
         self.save(file::LAST, network, epochs, self.latest.as_ref().and_then(|m| m.val_accuracy))
     }
 

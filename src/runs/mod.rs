@@ -10,7 +10,7 @@
 //! | `metrics.csv` | one line for each epoch |
 //! | `best.safetensors`, `last.safetensors` | checkpoints, at the best validation accuracy and the last epoch |
 //! | `predictions.csv` | truth, prediction and logits of each photo |
-//! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each |
+//! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each, if that takes less than a tenth of the time |
 //! | `summary.md` | highest and lowest figures, figures of each class, confusion matrix |
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `error.txt` | why it failed |
