@@ -10,7 +10,7 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::console::Console;
-use crate::data::decode::has_known_magic;
+use super::photos;
 use crate::data::lookup::Lookup;
 use crate::data::photo::Photo;
 use crate::data::preprocess::{Region, preprocess};
@@ -168,7 +168,7 @@ impl Gallery {
     /// The given photos, and all photos in the given folders, on one sheet. The truth is known for a photo in a folder
     /// named after a class.
     pub fn given_photos(&mut self, paths: &[PathBuf]) -> Result<Vec<ExplainedFile>> {
-        let photos = list_photos(paths)?;
+        let photos = photos::find(paths)?;
         let (mut cards, mut files, mut broken) = (Vec::new(), Vec::new(), Vec::new());
         self.console.begin("explain", photos.len());
         for path in &photos {
@@ -309,43 +309,4 @@ fn data_root(run: &Path) -> Result<PathBuf> {
         root.display()
     );
     Ok(root)
-}
-
-/// Files as given, folders with everything below them that looks like a photo; sorted within a folder.
-fn list_photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut photos = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut found = Vec::new();
-            collect(path, &mut found)?;
-            ensure!(!found.is_empty(), "there are no photos in {}", path.display());
-            found.sort();
-            photos.extend(found);
-        } else if path.is_file() {
-            photos.push(path.clone());
-        } else {
-            return Err(usage(format!("--images {}: there is no such file or folder", path.display())));
-        }
-    }
-    Ok(photos)
-}
-
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?.path();
-        if path.is_dir() {
-            collect(&path, found)?;
-        } else if looks_like_photo(&path) {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn looks_like_photo(path: &Path) -> bool {
-    use std::io::Read;
-    let mut head = [0u8; 16];
-    let read = fs::File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
-    has_known_magic(head.get(..read).unwrap_or_default())
 }

@@ -29,3 +29,5 @@ pub mod statistics;
 mod stl10;
 mod table;
 pub mod tfds;
+
+pub use scan::photos_below;

@@ -177,3 +177,26 @@ fn looks_like_image(entry: &Entry) -> bool {
     let read = fs::File::open(&entry.path).and_then(|file| file.take(16).read_to_end(&mut head));
     read.is_ok() && super::decode::has_known_magic(&head)
 }
+
+/// All files below a folder that look like images, whatever folders they lie in, sorted by path. Hidden ones are left out;
+/// those that cannot be read are not.
+///
+/// # Errors
+/// If a folder cannot be listed.
+pub fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    let mut pending = vec![(folder.to_owned(), 0)];
+    while let Some((path, depth)) = pending.pop() {
+        for entry in list(&path)? {
+            if entry.is_folder {
+                if depth < MAX_DEPTH {
+                    pending.push((entry.path, depth + 1));
+                }
+            } else if entry.problem.is_some() || looks_like_image(&entry) {
+                photos.push(entry.path);
+            }
+        }
+    }
+    photos.sort();
+    Ok(photos)
+}
