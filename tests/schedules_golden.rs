@@ -78,8 +78,16 @@ fn train(schedule: recipe::Schedule, convention: Convention) -> Train {
     Train { schedule, convention, ..Train::default() }
 }
 
-/// Every golden case with its schedule and the steps that its values belong to.
-fn cases() -> Vec<(String, Train, usize, Vec<u64>, Vec<f64>)> {
+/// A golden case: the rates that a schedule over so many epochs gives at some steps.
+struct Case {
+    key: String,
+    train: Train,
+    epochs: usize,
+    steps: Vec<u64>,
+    expected: Vec<f64>,
+}
+
+fn cases() -> Vec<Case> {
     let json = golden_json("optim/schedules.json");
     let case = |case: &Value| {
         let ((plan, epochs), expected) = (plan(case), numbers(&case["lr"]));
@@ -87,7 +95,8 @@ fn cases() -> Vec<(String, Train, usize, Vec<u64>, Vec<f64>)> {
             true => numbers(&case["at_steps"]).iter().map(|&s| s as u64).collect(),
             false => (0..expected.len() as u64).collect(),
         };
-        (case["key"].as_str().unwrap().to_owned(), train(plan, convention(case)), epochs, steps, expected)
+        let key = case["key"].as_str().unwrap().to_owned();
+        Case { key, train: train(plan, convention(case)), epochs, steps, expected }
     };
     json["schedules"].as_array().unwrap().iter().map(case).collect()
 }
@@ -96,7 +105,7 @@ fn cases() -> Vec<(String, Train, usize, Vec<u64>, Vec<f64>)> {
 fn every_schedule_gives_the_learning_rates_of_torch_and_keras() {
     let cases = cases();
     assert_eq!(cases.len(), 12);
-    for (key, train, epochs, steps, expected) in cases {
+    for Case { key, train, epochs, steps, expected } in cases {
         let schedule = Schedule::new(&train, epochs, 1);
         for (step, expected) in steps.into_iter().zip(expected) {
             let lr = schedule.lr(0.1, step);
@@ -107,7 +116,7 @@ fn every_schedule_gives_the_learning_rates_of_torch_and_keras() {
 
 #[test]
 fn keras_schedules_move_with_each_step_and_torch_ones_once_an_epoch() {
-    for (key, train, epochs, steps, expected) in cases() {
+    for Case { key, train, epochs, steps, expected } in cases() {
         // One-cycle always moves with each step, and a warm-up too.
         if key == "torch_onecycle" || key.contains("warmup") || key == "keras_piecewise" {
             continue;
