@@ -59,7 +59,7 @@ fn a_table_may_decide_the_splits() {
 fn mistakes_in_a_table_are_named_with_their_line() {
     let table = Table::new();
     let rows = Table::rows(',');
-    let mut says = |text: String, usage: bool, expected: &[&str]| {
+    let says = |text: String, usage: bool, expected: &[&str]| {
         let result = table.read("list.csv", &text);
         assert_eq!(is_usage(&result), usage, "{text}");
         let said = message(result);
