@@ -1,6 +1,6 @@
 //! `ft lr-find`: which learning rates a recipe can take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
 use super::training::{check_training, read_photos};
 use crate::error::say;
-use crate::models::{Network, summary};
+use crate::models::Network;
 use crate::recipe::{Recipe, load};
 use crate::report::plot::{Axis, Chart, Figure, Mark, Series, Style};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
