@@ -365,7 +365,10 @@ fn recipes_are_listed_as_a_table_and_as_json() {
         assert!(outcome.stdout.contains(name), "{}", outcome.all());
     }
     let list = shop.run(&["recipe", "--list", "--json"]).code(0).json();
-    assert_eq!(list["recipes"].as_array().unwrap().len(), 3);
+    let recipes = list["recipes"].as_array().unwrap();
+    assert_eq!(recipes.len(), ft::recipe::EMBEDDED.len());
+    let resnet = recipes.iter().find(|r| r["name"] == "resnet20-cifar10").unwrap();
+    assert_eq!(resnet["presets"], serde_json::json!(["1", "2", "3", "4", "5"]));
 }
 
 #[test]

@@ -141,18 +141,18 @@ fn a_preset_of_a_recipe_without_a_name_goes_behind_the_name_of_the_file() {
 
 #[test]
 fn presets_are_checked_even_if_they_are_not_used() {
-    let text = format!("{WITH_PRESETS}[preset.bad]\ntrain.lrr = 1\ntrain.epochs = 0\n[preset.good]\nseed = 3\n");
+    let text = format!("{WITH_PRESETS}[preset.bad]\ntrain.lrr = 1\ntrain.batch_size = 0\n[preset.good]\nseed = 3\n");
     let message = usage_error(&text, &[]);
     for part in [
         "2 problems",
         "preset bad: my.toml:17: train.lrr: unknown key; did you mean `lr`?",
-        "preset bad: my.toml:18: train.epochs: must be from 1",
+        "preset bad: my.toml:18: train.batch_size: must be from 1",
     ] {
         assert!(message.contains(part), "missing: {part}\nin: {message}");
     }
     // A mistake of the recipe itself is not told again for each preset.
-    let message = usage_error(&format!("{WITH_PRESETS}[preset.good]\nseed = 3\n"), &["train.epochs=0"]);
-    assert!(message.contains("train.epochs: must be from 1") && !message.contains("problems"), "{message}");
+    let message = usage_error(&format!("{WITH_PRESETS}[preset.good]\nseed = 3\n"), &["train.batch_size=0"]);
+    assert!(message.contains("train.batch_size: must be from 1") && !message.contains("problems"), "{message}");
     assert!(usage_error("preset = 3", &[]).contains("expected tables [preset.NAME], found the number 3"));
     assert!(usage_error("[preset]\nlr = 3", &[]).contains("preset.lr: expected a table of keys"));
 }
