@@ -66,6 +66,9 @@ pub enum RawLabel {
     Text(String),
 }
 
+/// Gets a row: the bytes of its image, if it has some, and its label.
+pub type TakeRow<'t> = dyn FnMut(Option<&[u8]>, RawLabel) -> Result<()> + 't;
+
 /// Runs what reads a file: third-party code fed with arbitrary bytes, in which a panic is one more way to be damaged.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(anyhow!("its reader gave up")));
@@ -141,12 +144,7 @@ fn kind(field: &Type) -> ColumnKind {
 ///
 /// # Errors
 /// If the file is damaged or lacks one of the columns, or `take` fails.
-pub fn rows(
-    path: &Path,
-    image: &str,
-    label: &str,
-    take: &mut dyn FnMut(Option<&[u8]>, RawLabel) -> Result<()>,
-) -> Result<()> {
+pub fn rows(path: &Path, image: &str, label: &str, take: &mut TakeRow) -> Result<()> {
     // What goes wrong in `take` is no fault of the file.
     let mut failed = None;
     guarded(path, || {
