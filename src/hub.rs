@@ -181,6 +181,8 @@ impl Hub {
             );
         }
         let request = Request {
+            // The blob's own name is its hash.
+            name: Some(&wanted.file),
             hash: hash.or_else(|| expected.cloned()),
             size: metadata.size,
             headers: self.headers(),

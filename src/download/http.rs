@@ -194,8 +194,8 @@ fn receive(
         .and_then(|mut f| f.set_len(start).and_then(|()| f.seek(SeekFrom::Start(start))).map(|_| f))
         .map_err(on_disk(partial))?;
     remember(url, response.headers(), partial)?;
-    let name = request.destination.file_name().unwrap_or_default().to_string_lossy();
-    progress.start(&name, start, total);
+    let own = request.destination.file_name().unwrap_or_default().to_string_lossy();
+    progress.start(request.name.unwrap_or(&own), start, total);
     let received = start + copy(url, response, &mut file, partial, progress)?;
     match total {
         Some(total) if received < total => {

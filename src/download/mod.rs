@@ -101,6 +101,8 @@ pub struct Request<'a> {
     /// Where it shall lie. Beside it appear `NAME.partial`, `NAME.partial.from` and `NAME.lock` for the time of the
     /// download.
     pub destination: &'a Path,
+    /// The file's name in messages of progress, if not that of the destination.
+    pub name: Option<&'a str>,
     pub hash: Option<Hash>,
     /// Length in bytes, if known.
     pub size: Option<u64>,
@@ -117,6 +119,7 @@ impl<'a> Request<'a> {
         Self {
             urls,
             destination,
+            name: None,
             hash: None,
             size: None,
             headers: Vec::new(),

@@ -60,8 +60,10 @@ impl Card {
     /// If the YAML is damaged.
     pub fn parse(text: &str) -> Result<Self> {
         let Some(yaml) = front_matter(text) else { return Ok(Self::default()) };
-        let yaml: Value =
-            serde_saphyr::from_str(yaml).context("the YAML in front of the data set's card is damaged")?;
+        // A class may be called `no`; true and false are words of their own.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let yaml: Value = serde_saphyr::from_str_with_options(yaml, options)
+            .context("the YAML in front of the data set's card is damaged")?;
         let configs = entries(yaml.get("configs")).map(config).collect();
         let infos = entries(yaml.get("dataset_info")).map(|info| Info {
             config: text_of(info.get("config_name")).unwrap_or_else(|| DEFAULT.to_owned()),

@@ -107,7 +107,7 @@ impl PackWriter<'_> {
     /// If the disk is full.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(u64, u64, u32)> {
         let (start, length) = (self.position, bytes.len() as u64);
-        self.out.write_all(bytes).context("is the disk full?")?;
+        self.out.write_all(bytes).context("cannot write the file of photos; is the disk full?")?;
         self.position += length;
         Ok((start, length, crc32(bytes)))
     }
@@ -118,18 +118,26 @@ impl PackWriter<'_> {
 /// # Errors
 /// If the file cannot be written or `fill` fails.
 pub fn write(path: &Path, fill: impl FnOnce(&mut PackWriter) -> Result<Index>) -> Result<()> {
-    write_atomically(path, |out| {
+    // What `fill` reads in vain is not to be reported as a failed write.
+    let mut failed = None;
+    let written = write_atomically(path, |out| {
         out.write_all(MAGIC)?;
         let mut writer = PackWriter { out, position: MAGIC.len() as u64 };
-        let index = serde_json::to_vec(&fill(&mut writer)?)?;
+        let index = match fill(&mut writer) {
+            Ok(index) => serde_json::to_vec(&index)?,
+            Err(error) => {
+                failed = Some(error);
+                bail!("there is nothing to write");
+            }
+        };
         let PackWriter { out, position } = writer;
-        for part in
-            [&index[..], &position.to_le_bytes(), &(index.len() as u64).to_le_bytes(), &Sha256::digest(&index), MAGIC]
-        {
+        let length = (index.len() as u64).to_le_bytes();
+        for part in [&index[..], &position.to_le_bytes(), &length, &Sha256::digest(&index), MAGIC] {
             out.write_all(part).context("is the disk full?")?;
         }
         Ok(())
-    })
+    });
+    failed.map_or(written, Err)
 }
 
 /// An open file of photos.

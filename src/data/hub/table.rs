@@ -66,14 +66,16 @@ pub enum RawLabel {
     Text(String),
 }
 
+/// Gets a row: the bytes of its image, if it has some, and its label.
+pub type TakeRow<'t> = dyn FnMut(Option<&[u8]>, RawLabel) -> Result<()> + 't;
+
 /// Runs what reads a file: third-party code fed with arbitrary bytes, in which a panic is one more way to be damaged.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(anyhow!("its reader gave up")));
     result.with_context(|| {
-        format!(
-            "{} is no whole parquet file, or one that cannot be read; delete it so that it is fetched again",
-            path.display()
-        )
+        // The cache of the hub has the file itself elsewhere than its name.
+        let stored = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        format!("{} cannot be read as parquet; if it is damaged, delete {}", path.display(), stored.display())
     })
 }
 
@@ -142,12 +144,7 @@ fn kind(field: &Type) -> ColumnKind {
 ///
 /// # Errors
 /// If the file is damaged or lacks one of the columns, or `take` fails.
-pub fn rows(
-    path: &Path,
-    image: &str,
-    label: &str,
-    take: &mut dyn FnMut(Option<&[u8]>, RawLabel) -> Result<()>,
-) -> Result<()> {
+pub fn rows(path: &Path, image: &str, label: &str, take: &mut TakeRow) -> Result<()> {
     // What goes wrong in `take` is no fault of the file.
     let mut failed = None;
     guarded(path, || {
@@ -278,5 +275,68 @@ impl Labels {
                 values.next()?.into_iter().map(text).collect::<Result<_>>()?
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::data_type::Int64Type;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// Five rows in two row groups: an image as plain bytes and a number.
+    fn small() -> Vec<u8> {
+        let schema =
+            parse_message_type("message m { optional binary image; required int64 label; }").expect("a schema");
+        let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::default()).expect("a writer");
+        for rows in [3, 2] {
+            let mut group = writer.next_row_group().expect("a row group");
+            let images: Vec<ByteArray> = (1..rows).map(|i| ByteArray::from(vec![i as u8; 9])).collect();
+            let mut column = group.next_column().expect("images").expect("images");
+            let levels: Vec<i16> = (0..rows).map(|i| i16::from(i > 0)).collect();
+            column.typed::<ByteArrayType>().write_batch(&images, Some(&levels), None).expect("images");
+            column.close().expect("images");
+            let mut column = group.next_column().expect("labels").expect("labels");
+            let labels: Vec<i64> = (0..rows as i64).collect();
+            column.typed::<Int64Type>().write_batch(&labels, None, None).expect("labels");
+            column.close().expect("labels");
+            group.close().expect("a row group");
+        }
+        writer.into_inner().expect("a file")
+    }
+
+    /// Number of rows that come out.
+    fn read(path: &Path) -> Result<usize> {
+        let mut count = 0;
+        schema(path)?;
+        rows(path, "image", "label", &mut |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    #[test]
+    fn damage_at_any_byte_is_an_error_at_worst() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.parquet");
+        let whole = small();
+        std::fs::write(&path, &whole).expect("written");
+        assert_eq!(read(&path).expect("whole"), 5);
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= if at % 2 == 0 { 0x81 } else { 0x7f };
+            std::fs::write(&path, damaged).expect("damaged");
+            // Most damage in the values themselves cannot be noticed; what matters is that this returns.
+            let _ = read(&path);
+        }
+        for at in (0..whole.len()).step_by(7) {
+            std::fs::write(&path, &whole[..at]).expect("cut");
+            assert!(read(&path).is_err(), "cut at {at}");
+        }
     }
 }
