@@ -97,7 +97,8 @@ fn first_of_each(count: usize, groups: &[Vec<usize>]) -> Vec<usize> {
 fn near_pairs(photos: &[Print], distinct: &[usize]) -> Vec<Pair> {
     let prints: Vec<(usize, &Fingerprint)> =
         distinct.iter().filter_map(|&i| Some((i, photos.get(i)?.fingerprint))).collect();
-    let index = HammingIndex::new(prints.iter().map(|(_, print)| print.hash).collect());
+    let hashes: Vec<u64> = prints.iter().map(|(_, print)| print.hash).collect();
+    let index = HammingIndex::new(&hashes);
     let of_one = |place: usize, &(first, print): &(usize, &Fingerprint)| {
         let found = index.near(print.hash, NEAR_BITS, place + 1).into_iter();
         let pairs = found.filter_map(|other| {

@@ -6,7 +6,6 @@
 /// at most 2 (four bands with 3 or more make 12), so that it suffices to look into the 137 buckets around each band of
 /// the query. Among n random hashes that is n/120 candidates instead of n, and no pair is missed.
 pub struct HammingIndex {
-    hashes: Vec<u64>,
     bands: [Band; BANDS],
 }
 
@@ -20,14 +19,14 @@ pub const MAX_RADIUS: u32 = 11;
 struct Band {
     /// Where each bucket begins in `members`; one more at the end.
     starts: Vec<u32>,
-    members: Vec<u32>,
+    /// Each hash with its index, so that a bucket is read in one go.
+    members: Vec<(u64, u32)>,
 }
 
 impl HammingIndex {
     /// Indexes at most 2³² hashes.
-    pub fn new(hashes: Vec<u64>) -> Self {
-        let bands = std::array::from_fn(|band| Band::new(&hashes, band));
-        Self { hashes, bands }
+    pub fn new(hashes: &[u64]) -> Self {
+        Self { bands: std::array::from_fn(|band| Band::new(hashes, band)) }
     }
 
     /// The indices, in ascending order, of all hashes that differ from `hash` in at most `radius` bits (at most
@@ -38,11 +37,9 @@ impl HammingIndex {
         for (number, band) in self.bands.iter().enumerate() {
             let value = band_value(hash, number);
             for change in changes(radius / BANDS as u32) {
-                for &member in band.bucket(value ^ change) {
-                    let member = member as usize;
-                    let near = self.hashes.get(member).is_some_and(|h| (h ^ hash).count_ones() <= radius);
-                    if member >= from && near {
-                        found.push(member);
+                for &(other, member) in band.bucket(value ^ change) {
+                    if (other ^ hash).count_ones() <= radius && member as usize >= from {
+                        found.push(member as usize);
                     }
                 }
             }
@@ -65,16 +62,16 @@ impl Band {
             starts[bucket + 1] += starts[bucket];
         }
         let mut next = starts.clone();
-        let mut members = vec![0; hashes.len()];
+        let mut members = vec![(0, 0); hashes.len()];
         for (member, hash) in (0u32..).zip(hashes) {
             let place = &mut next[usize::from(band_value(*hash, number))];
-            members[*place as usize] = member;
+            members[*place as usize] = (*hash, member);
             *place += 1;
         }
         Self { starts, members }
     }
 
-    fn bucket(&self, value: u16) -> &[u32] {
+    fn bucket(&self, value: u16) -> &[(u64, u32)] {
         let start = self.starts[usize::from(value)] as usize;
         let end = self.starts[usize::from(value) + 1] as usize;
         self.members.get(start..end).unwrap_or_default()
@@ -103,10 +100,10 @@ mod tests {
     fn a_pair_is_found_however_its_bits_are_spread() {
         // 2 + 3 + 3 + 3 bits: the worst case at distance 11.
         for change in [0x0007_0007_0007_0003u64, 0x0003_0700_7000_0007, 0x07ff, 0x8001_8001_8001_8001] {
-            let index = HammingIndex::new(vec![0x1234_5678_9abc_def0 ^ change]);
+            let index = HammingIndex::new(&[0x1234_5678_9abc_def0 ^ change]);
             assert_eq!(index.near(0x1234_5678_9abc_def0, MAX_RADIUS, 0), [0], "{change:x}");
         }
-        let index = HammingIndex::new(vec![0x0fff]);
+        let index = HammingIndex::new(&[0x0fff]);
         assert!(index.near(0, MAX_RADIUS, 0).is_empty(), "distance 12 is too far");
     }
 
@@ -121,7 +118,7 @@ mod tests {
                 })
                 .collect();
             let query = hashes[(seed % 300) as usize];
-            let index = HammingIndex::new(hashes.clone());
+            let index = HammingIndex::new(&hashes);
             let expected: Vec<usize> =
                 (from..300).filter(|&i| (hashes[i] ^ query).count_ones() <= radius).collect();
             prop_assert_eq!(index.near(query, radius, from), expected);

@@ -29,7 +29,7 @@ pub struct Header {
     pub turned: bool,
     /// It has more than one frame or page.
     pub animated: bool,
-    /// Foreign bytes precede the image.
+    /// Foreign bytes precede the image, or lie between the headers of a JPEG.
     pub junk: bool,
 }
 
@@ -57,7 +57,7 @@ impl Header {
             alpha: false,
             turned: header.orientation.is_some_and(|o| o != Orientation::NoTransforms),
             animated: false,
-            junk,
+            junk: junk || header.junk,
         })
     }
 

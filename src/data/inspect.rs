@@ -62,7 +62,7 @@ impl Oddity {
             Self::Turned => "EXIF orientation: applied, but other programs may show it turned".to_owned(),
             Self::Animated => "several frames or pages: only the first is used".to_owned(),
             Self::WrongExtension => "wrong extension: the content decides".to_owned(),
-            Self::ForeignBytes => "foreign bytes before the image: left out".to_owned(),
+            Self::ForeignBytes => "foreign bytes before the image or between its headers: passed over".to_owned(),
         }
     }
 

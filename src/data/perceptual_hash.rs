@@ -27,8 +27,8 @@ const SIDE: usize = 32;
 const THUMBNAIL: usize = 16;
 
 /// Bits of hash in which versions of a photo may differ (the number is always even: half of the bits are set). Two
-/// different photos differ in 32 on average. Scaling to a quarter and JPEG quality 20 change at most 4, brightness at
-/// most 8, a border of 2 % cut off 10.
+/// different photos differ in 32 on average. Of 300 photos none changed by more than 4 when scaled to a quarter or saved with
+/// JPEG quality 20, by more than 8 when made 20 % brighter, and 99 % by at most 10 when a border of 2 % was cut off.
 pub const NEAR_BITS: u32 = 10;
 
 /// Bits of hash up to which the thumbnails need to agree but roughly: a photo and its recoloured version.
@@ -79,11 +79,9 @@ impl Fingerprint {
 
     /// Whether both are versions of one photo: the same picture in another size, compression or brightness.
     pub fn is_near(&self, other: &Self) -> bool {
-        match self.distance(other) {
-            0..=NEARER_BITS => self.correlation(other) >= 0.75,
-            0..=NEAR_BITS => self.correlation(other) >= 0.9,
-            _ => false,
-        }
+        let bits = self.distance(other);
+        let needed = if bits <= NEARER_BITS { 0.75 } else { 0.9 };
+        bits <= NEAR_BITS && self.correlation(other) >= needed
     }
 }
 

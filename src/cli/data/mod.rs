@@ -19,6 +19,7 @@ use super::console::Console;
 use super::prepare::open_dataset;
 use crate::data::dataset::Dataset;
 use crate::data::inspect::{Inspection, inspect};
+use crate::error::say;
 use crate::recipe::Data;
 
 const EXAMPLES: &str = "\
@@ -88,7 +89,9 @@ impl SourceArgs {
     fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
         set_threads(self.threads)?;
         let data = Data { source: self.data.clone(), split_file, ..Data::default() };
-        open_dataset(&data, self.offline)
+        let dataset = open_dataset(&data, self.offline)?;
+        dataset.notes.iter().for_each(|note| say(note));
+        Ok(dataset)
     }
 }
 

@@ -49,13 +49,17 @@ pub(super) struct JpegHeader {
     /// 1 is grey, 3 colour, 4 CMYK.
     pub components: usize,
     pub orientation: Option<Orientation>,
+    /// Foreign bytes lie between its segments.
+    pub junk: bool,
 }
 
 /// Reads the headers only, up to the compressed data.
 pub(super) fn header(bytes: &[u8]) -> Result<JpegHeader> {
     let mut decoder = Decoder::new(bytes, |_, _| Ok(()));
-    let mut components = None;
+    let (mut components, mut junk, mut end) = (None, false, decoder.position);
     while let Some(marker) = decoder.next_marker() {
+        // Any number of 0xff may precede a marker (T.81, B.1.1.2).
+        junk |= bytes.get(end..decoder.position - 2).is_some_and(|between| between.iter().any(|&byte| byte != 0xff));
         match marker {
             0x01 | 0xd0..=0xd8 => {}
             0xd9 | 0xda => break,
@@ -69,8 +73,9 @@ pub(super) fn header(bytes: &[u8]) -> Result<JpegHeader> {
                 decoder.segment()?;
             }
         }
+        end = decoder.position;
     }
-    Ok(JpegHeader { components: components.context("it has no image")?, orientation: decoder.orientation })
+    Ok(JpegHeader { components: components.context("it has no image")?, orientation: decoder.orientation, junk })
 }
 
 struct Decoder<'a> {
