@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use flate2::{Compression, write::GzEncoder};
-use ft::data::catalogue::{self, Entry};
+use ft::data::archives::{Container, Limits, Wanted, unpack};
+use ft::data::catalogue::{self, Content, Entry, Layout};
 use ft::data::check::check;
 use ft::data::dataset::{Dataset, Sample, Split, SplitOptions, load};
 use ft::data::loader::{Batch, Loader, LoaderOptions, epoch_order};
@@ -458,13 +459,13 @@ fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
 
 fn entry(bytes: &[u8]) -> Entry {
     let sha256: &'static str = Box::leak(sha256(bytes).into_boxed_str());
-    let (name, folder) = ("small_flowers", "photos");
     Entry {
-        name,
+        name: "small_flowers",
         url: "http://127.0.0.1/x.tgz",
+        container: Container::TarGz,
         bytes: bytes.len() as u64,
         sha256,
-        folder,
+        content: Content::ClassFolders { wanted: Wanted::Everything, inside: "photos" },
         classes: &["a", "b"],
         licence: "CC0",
     }
@@ -511,7 +512,7 @@ fn a_folder_is_used_as_it_is_and_an_unknown_name_gets_a_suggestion() {
     fs::create_dir(&photos).expect("folder");
     let fetch = |_: &Entry, _: &Path| -> Result<()> { panic!("nothing to fetch") };
     let located = catalogue::resolve(photos.to_str().expect("text"), root.path(), false, &fetch).expect("folder");
-    assert_eq!(located, catalogue::Located { name: "my photos".into(), root: photos });
+    assert_eq!(located, catalogue::Located { name: "my photos".into(), root: photos, layout: Layout::ClassFolders });
     let unknown = catalogue::resolve("tf_flower", root.path(), false, &fetch);
     assert!(is_usage(&unknown));
     let text = message(unknown);
@@ -534,7 +535,10 @@ fn an_archive_cannot_write_outside_its_folder_nor_leave_half_of_itself() {
         fs::write(&file, archive(entries)).expect("archive");
         let target = root.path().join("deep/unpacked");
         fs::create_dir(root.path().join("deep")).expect("folder");
-        assert!(message(catalogue::unpack(&file, &target)).contains("bad.tgz"));
+        assert!(
+            message(unpack(&file, Container::TarGz, &target, Wanted::Everything, Limits::default()))
+                .contains("bad.tgz")
+        );
         assert!(!target.exists() && !root.path().join("escaped.txt").exists());
         assert_eq!(fs::read_dir(root.path().join("deep")).expect("folder").count(), 0, "no rest is left");
     }
@@ -542,6 +546,8 @@ fn an_archive_cannot_write_outside_its_folder_nor_leave_half_of_itself() {
     let whole = archive(&[("photos/a/1.png", Regular, &[7; 5000])]);
     let file: PathBuf = root.path().join("cut.tgz");
     fs::write(&file, &whole[..whole.len() / 2]).expect("archive");
-    assert!(catalogue::unpack(&file, &root.path().join("unpacked")).is_err());
+    assert!(
+        unpack(&file, Container::TarGz, &root.path().join("unpacked"), Wanted::Everything, Limits::default()).is_err()
+    );
     assert!(!root.path().join("unpacked").exists());
 }

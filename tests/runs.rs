@@ -350,6 +350,77 @@ fn the_runs_command_prints_an_aligned_table_and_names_damage_on_stderr() {
     assert_eq!(json["runs"][0]["status"], "damaged");
 }
 
+fn prediction(split: &str, truth: &str, logits: [f32; 5]) -> Prediction {
+    Prediction {
+        split: split.to_owned(),
+        path: "a.jpg".to_owned(),
+        truth: truth.to_owned(),
+        predicted: String::new(),
+        probability: 0.5,
+        logits: logits.to_vec(),
+    }
+}
+
+#[test]
+fn a_run_is_shown_with_its_extremes_and_the_figures_of_each_class() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("shown")).unwrap();
+    for (number, accuracy) in [(1, 0.25), (2, 0.75), (3, 0.5)] {
+        run.append_epoch(&epoch(number, accuracy)).unwrap();
+    }
+    let rows = [
+        prediction("val", "roses", [9.0, 0.0, 0.0, 0.0, 0.0]),
+        prediction("test", "daisy", [9.0, 0.0, 0.0, 0.0, 0.0]),
+        prediction("test", "tulips", [9.0, 0.0, 0.0, 0.0, 0.0]),
+        prediction("test", "tulips", [0.0, 0.0, 0.0, 0.0, 9.0]),
+    ];
+    run.write_predictions(&rows).unwrap();
+    fs::write(run.path(file::CURVES_PNG), "a picture").unwrap();
+    let id = run.id().to_owned();
+    let result = RunResult { best_epoch: Some(2), ..result(&run, 0.75) };
+    run.finish(&result).unwrap();
+
+    let show = |arguments: &[&str]| {
+        let output = ft().args(["runs", "show", &id, "--runs"]).arg(runs.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = show(&[]);
+    for line in [
+        "validation accuracy   0.7500      2   0.2500      1          0.7500  0.5000",
+        "daisy                        1      1  1.0000     0.5000  0.6667",
+        "tulips                       2      1  0.5000     1.0000  0.6667",
+        "roses                        0      0  0.0000     0.0000  0.0000",
+        "tulips                   1          0      0           0       1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(text.contains("curves.png") && text.contains("3 of 10, best: epoch 2"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"])).unwrap();
+    assert_eq!(json["run"]["status"], "finished");
+    assert_eq!(json["summary"]["history"][2]["maximum"], serde_json::json!({"value": 0.75, "epoch": 2}));
+    let test = &json["summary"]["splits"][1];
+    assert_eq!((&test["split"], &test["correct"]), (&"test".into(), &2.into()));
+    assert_eq!(test["confusion"][4], serde_json::json!([1, 0, 0, 0, 1]));
+    assert!(json["files"]["curves_png"].as_str().unwrap().ends_with("curves.png"));
+    assert!(json["files"]["checkpoint"].is_null(), "there is none");
+}
+
+#[test]
+fn a_run_that_has_reached_nothing_yet_is_shown_and_an_unknown_one_is_not() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunWriter::create(runs.path(), &recipe("r")).unwrap();
+    let show = |which: &str| ft().args(["runs", "show", which, "--runs"]).arg(runs.path()).output().unwrap();
+    let output = show(run.id());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(running)"));
+    assert_eq!(show("nothing").status.code(), Some(2));
+    fs::write(run.path(file::PREDICTIONS), "broken").unwrap();
+    let output = show(run.id());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("predictions.csv"));
+}
+
 #[test]
 fn no_runs_yet_is_no_failure() {
     let runs = tempfile::tempdir().unwrap();

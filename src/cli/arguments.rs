@@ -86,12 +86,16 @@ pub struct RunsArgs {
 /// Arguments of the commands that train. Each is short for a key of the recipe, so that the recorded recipe shows it.
 #[derive(Clone, Debug, Args)]
 pub struct TrainingArgs {
-    /// A folder of class folders, or a known data set such as tf_flowers
-    #[arg(long, value_name = "DIR|NAME")]
+    /// A folder of class folders, a .zip or .tar.gz of that, a .csv or .tsv table (path,label[,split]), or a known data
+    /// set: tf_flowers, cats_vs_dogs, cifar10, stl10
+    #[arg(long, value_name = "PATH|NAME")]
     pub data: Option<String>,
     /// CSV file `path,split` that says which photo is for train, val or test
     #[arg(long, value_name = "FILE")]
     pub split_file: Option<String>,
+    /// Leave out the photos that TensorFlow Datasets leaves out of cats_vs_dogs: files without JFIF in their first 10 bytes
+    #[arg(long)]
+    pub tfds_filter: bool,
     /// Initial weights: a known name, a file, a URL, or none
     #[arg(long, value_name = "FILE|NAME")]
     pub weights: Option<String>,
@@ -123,6 +127,7 @@ impl TrainingArgs {
         let flags = [
             text("data.source", &self.data),
             text("data.split_file", &self.split_file),
+            self.tfds_filter.then(|| "data.tfds_filter=true".to_owned()),
             text("weights.source", &self.weights),
             self.epochs.map(|epochs| format!("train.epochs={epochs}")),
             self.seed.map(|seed| format!("seed={seed}")),

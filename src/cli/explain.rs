@@ -11,7 +11,7 @@ use super::output::{print, print_json};
 use super::{MachineArgs, RunsArgs};
 use crate::error::{say, suggestion, usage};
 use crate::explain::cam::Method;
-use crate::runs::{file, resolve};
+use crate::runs::{file, resolve_checkpoint};
 use crate::train::checkpoint::{self, ModelDescription};
 
 const EXAMPLES: &str = "\
@@ -32,11 +32,11 @@ pub struct Args {
     /// The class to explain [default: the predicted one]
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
-    /// Photos or folders of photos [default: test photos of the run, right and wrong ones]
+    /// Photos, folders of photos, or quoted patterns such as '*.jpg' [default: test photos of the run, right and wrong ones]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     images: Vec<PathBuf>,
     /// Where the run's photos lie now [default: where they lay in training]
-    #[arg(long, value_name = "DIR", conflicts_with = "images")]
+    #[arg(long, value_name = "PATH", conflicts_with = "images")]
     data: Option<PathBuf>,
     /// How many test photos of each kind, right and wrong
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
@@ -70,7 +70,7 @@ fn fraction(text: &str) -> Result<f32, String> {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let checkpoint = find_checkpoint(args)?;
+    let checkpoint = resolve_checkpoint(&args.runs.runs, &args.model)?;
     let is_best = checkpoint.file_name().is_some_and(|name| name == file::BEST);
     if !is_best && args.images.is_empty() {
         return Err(usage(format!(
@@ -122,15 +122,6 @@ pub fn run(args: &Args) -> Result<()> {
         }));
     }
     print(&format!("{}\n", out.display()))
-}
-
-/// A checkpoint named by its own path, wherever it lies, or the best one of a run.
-fn find_checkpoint(args: &Args) -> Result<PathBuf> {
-    let given = Path::new(&args.model);
-    if given.is_file() && given.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(given.to_owned());
-    }
-    Ok(resolve(&args.runs.runs, &args.model)?.join(file::BEST))
 }
 
 fn title_of(folder: &Path) -> String {

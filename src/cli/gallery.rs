@@ -10,7 +10,9 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::console::Console;
-use crate::data::decode::{decode, has_known_magic};
+use super::photos;
+use crate::data::lookup::Lookup;
+use crate::data::photo::Photo;
 use crate::data::preprocess::{Region, preprocess};
 use crate::draw::colour::ColourMap;
 use crate::draw::png::write_png;
@@ -135,9 +137,9 @@ impl Gallery {
     /// Right and wrong predictions among the run's test photos, `count` of each, with a contact sheet for both.
     pub fn test_photos(&mut self, run: &Path, data: Option<&Path>, count: usize) -> Result<Vec<ExplainedFile>> {
         let rows = test_predictions(run, &self.explainer.description)?;
-        let root = match data {
-            Some(root) => root.to_owned(),
-            None => data_root(run)?,
+        let photos = match data {
+            Some(root) => Lookup::open(root)?,
+            None => Lookup::open(&data_root(run)?)?,
         };
         let right = right_predictions(&rows, count);
         let wrong = wrong_predictions(&rows, count);
@@ -147,7 +149,7 @@ impl Gallery {
             let mut cards = Vec::new();
             for row in &chosen {
                 let truth = Some(self.explainer.class_name(row.truth).to_owned());
-                let (card, file) = self.photo(&root.join(&row.id), &row.id, truth)?;
+                let (card, file) = self.photo(&photos.find(&row.id)?, &row.id, truth)?;
                 cards.push(card);
                 files.push(file);
                 self.console.progress(files.len(), "");
@@ -166,13 +168,13 @@ impl Gallery {
     /// The given photos, and all photos in the given folders, on one sheet. The truth is known for a photo in a folder
     /// named after a class.
     pub fn given_photos(&mut self, paths: &[PathBuf]) -> Result<Vec<ExplainedFile>> {
-        let photos = list_photos(paths)?;
+        let photos = photos::find(paths)?;
         let (mut cards, mut files, mut broken) = (Vec::new(), Vec::new(), Vec::new());
         self.console.begin("explain", photos.len());
         for path in &photos {
             let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
             let truth = folder.filter(|name| self.explainer.description.classes.contains(name));
-            match self.photo(path, &path.to_string_lossy(), truth) {
+            match self.photo(&Photo::File(path.clone()), &path.to_string_lossy(), truth) {
                 Ok((card, file)) => {
                     cards.push(card);
                     files.push(file);
@@ -191,17 +193,17 @@ impl Gallery {
     }
 
     /// Explains one photo: writes its card and raw map, returns a small card for the sheet.
-    fn photo(&mut self, path: &Path, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
+    fn photo(&mut self, photo: &Photo, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
         let stem = self.free_stem(id);
         let explainer = &self.explainer;
-        let bytes = fs::read(path).with_context(|| {
-            format!("cannot read {}; if the photos have moved, name their folder with --data", path.display())
+        let bytes = photo.bytes().with_context(|| {
+            format!("{}; if the photos have moved, name their folder or archive with --data", photo.describe())
         })?;
-        let photo = decode(&bytes).with_context(|| path.display().to_string())?;
-        let found = explainer.explain(&photo).with_context(|| path.display().to_string())?;
+        let image = photo.decode_bytes(&bytes).with_context(|| photo.describe())?;
+        let found = explainer.explain(&image).with_context(|| photo.describe())?;
         let method = explainer.method.to_string();
         let explained = ExplainedPhoto {
-            photo: &photo,
+            photo: &image,
             region: found.region,
             map: &found.map,
             placement: Some(explainer.placement()?),
@@ -292,7 +294,7 @@ fn test_predictions(run: &Path, description: &ModelDescription) -> Result<Vec<Pr
     Ok(rows)
 }
 
-/// The folder that the run's photos were read from.
+/// The folder, archive or table that the run's photos were read from.
 fn data_root(run: &Path) -> Result<PathBuf> {
     let path = run.join(file::ENVIRONMENT);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -301,45 +303,10 @@ fn data_root(run: &Path) -> Result<PathBuf> {
     let root =
         environment.data_root.context("the run does not say where its photos lie; name the folder with --data")?;
     let root = PathBuf::from(root);
-    ensure!(root.is_dir(), "the run's photos are no longer in {}; name their folder with --data", root.display());
+    ensure!(
+        root.exists(),
+        "the run's photos are no longer in {}; name their folder or archive with --data",
+        root.display()
+    );
     Ok(root)
-}
-
-/// Files as given, folders with everything below them that looks like a photo; sorted within a folder.
-fn list_photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut photos = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut found = Vec::new();
-            collect(path, &mut found)?;
-            ensure!(!found.is_empty(), "there are no photos in {}", path.display());
-            found.sort();
-            photos.extend(found);
-        } else if path.is_file() {
-            photos.push(path.clone());
-        } else {
-            return Err(usage(format!("--images {}: there is no such file or folder", path.display())));
-        }
-    }
-    Ok(photos)
-}
-
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?.path();
-        if path.is_dir() {
-            collect(&path, found)?;
-        } else if looks_like_photo(&path) {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn looks_like_photo(path: &Path) -> bool {
-    use std::io::Read;
-    let mut head = [0u8; 16];
-    let read = fs::File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
-    has_known_magic(head.get(..read).unwrap_or_default())
 }

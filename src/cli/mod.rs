@@ -8,6 +8,8 @@ mod gallery;
 mod interrupt;
 mod lr_find;
 mod output;
+mod photos;
+mod predict;
 mod prepare;
 mod recipe;
 mod recorder;
@@ -29,6 +31,7 @@ Examples:
   ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
   ft lr-find my.toml                             which learning rates it can take
+  ft predict --model best rose.jpg               what the best model takes a photo for
   ft explain --model best                        where the best model looks: Grad-CAM pictures
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft runs                                        what has been run
@@ -51,6 +54,8 @@ pub enum Command {
     Baseline(baseline::Args),
     /// Try learning rates: a curve of the loss and a suggestion
     LrFind(lr_find::Args),
+    /// Say what a trained model takes photos for
+    Predict(predict::Args),
     /// Show what a trained model looks at (Grad-CAM)
     Explain(explain::Args),
     /// Show a model layer by layer
@@ -69,6 +74,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Recipe(args) => recipe::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::LrFind(args) => lr_find::run(args),
+        Command::Predict(args) => predict::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Runs(args) => runs::run(args),

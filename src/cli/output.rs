@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
+use crate::report::table::{Align, Table};
+
 /// Nobody reads stdout any more (`ft runs | head -1`): no failure, but no reason to go on.
 #[derive(Debug)]
 pub struct StdoutClosed;
@@ -46,23 +48,11 @@ pub enum Column {
 
 /// Lines of aligned columns, with a header, two spaces between columns, and no spaces at line ends.
 pub fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
-    let header: Vec<String> = columns
-        .iter()
-        .map(|column| match column {
-            Column::Left(name) | Column::Right(name) => (*name).to_owned(),
-        })
-        .collect();
-    let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
-    let width = |i: usize| lines.iter().filter_map(|l| l.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let line = |cells: &&Vec<String>| {
-        let padded = cells.iter().zip(columns).zip(&widths).map(|((cell, column), &width)| match column {
-            Column::Left(_) => format!("{cell:<width$}"),
-            Column::Right(_) => format!("{cell:>width$}"),
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    let column = |column: &Column| match column {
+        Column::Left(name) => ((*name).to_owned(), Align::Left),
+        Column::Right(name) => ((*name).to_owned(), Align::Right),
     };
-    lines.iter().map(line).collect()
+    Table { columns: columns.iter().map(column).collect(), rows: rows.to_vec() }.text()
 }
 
 /// `cpu`, `cuda` or `metal`.

@@ -10,11 +10,12 @@ use super::console::Console;
 use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
+use crate::data::tfds::leave_out_what_tfds_does;
 use crate::data::{catalogue, dataset};
 use crate::download::{self, Hash, OnStderr, Request};
 use crate::error::{UsageError, say, usage};
 use crate::models::Network;
-use crate::recipe::Recipe;
+use crate::recipe::{Data, Recipe};
 use crate::runs::WeightsFile;
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::phases::{frozen_throughout, phases};
@@ -34,7 +35,7 @@ pub struct Prepared {
 /// # Errors
 /// A usage error for what the recipe asks in vain; any other for what cannot be found, fetched or read.
 pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &mut Console) -> Result<Prepared> {
-    let dataset = open_dataset(recipe, args.machine.offline)?;
+    let dataset = open_dataset(&recipe.data, args.machine.offline)?;
     dataset.check_classes()?;
     for note in &dataset.notes {
         console.log(note);
@@ -84,7 +85,11 @@ pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &
     Ok(Prepared { dataset, description, network, weights, device: device.clone() })
 }
 
-fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
+/// Finds the photos that `[data]` of a recipe asks for and splits them; fetches a known data set that is not there yet.
+///
+/// # Errors
+/// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked.
+pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
     let cache = download::cache_dir().join("data");
     let offline = offline || download::offline_from_env();
     let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
@@ -94,14 +99,18 @@ fn open_dataset(recipe: &Recipe, offline: bool) -> Result<Dataset> {
         let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
         download::fetch(&request, &OnStderr::default())
     };
-    let located = catalogue::resolve(&recipe.data.source, &cache, offline, &fetch)?;
-    let split = &recipe.data.split;
+    let located = catalogue::resolve(&data.source, &cache, offline, &fetch)?;
+    let split = &data.split;
     let options = SplitOptions {
-        seed: recipe.data.split_seed,
+        seed: data.split_seed,
         fractions: Fractions { train: split.train, val: split.val, test: split.test },
-        file: recipe.data.split_file.clone(),
+        file: data.split_file.clone(),
     };
-    dataset::load(&located.name, &located.root, &options)
+    let mut dataset = dataset::open(&located, &options)?;
+    if data.tfds_filter {
+        leave_out_what_tfds_does(&mut dataset)?;
+    }
+    Ok(dataset)
 }
 
 /// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.

@@ -1,12 +1,15 @@
 //! Puts what training reaches into the run folder and onto the console.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use super::console::Console;
 use super::interrupt;
 use crate::models::{Network, summary};
 use crate::recipe::Train;
-use crate::runs::{RunWriter, file};
+use crate::report::curves;
+use crate::runs::{RunWriter, file, read_epochs};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::layer_lr::parameter_options;
 use crate::train::observer::{EpochMetrics, Observer};
@@ -19,12 +22,17 @@ pub struct Recorder<'a> {
     description: ModelDescription,
     console: Console,
     latest: Option<EpochMetrics>,
+    best_epoch: Option<usize>,
+    started: Instant,
+    /// Time spent on curves.
+    drawing: Duration,
 }
 
 impl<'a> Recorder<'a> {
     /// Records into `run`; checkpoints carry `description`.
     pub fn new(run: &'a RunWriter, train: &'a Train, description: ModelDescription, console: Console) -> Self {
-        Self { run, train, description, console, latest: None }
+        let (started, drawing) = (Instant::now(), Duration::ZERO);
+        Self { run, train, description, console, latest: None, best_epoch: None, started, drawing }
     }
 
     /// Where it shows things.
@@ -40,6 +48,25 @@ impl<'a> Recorder<'a> {
     fn save(&self, name: &str, network: &Network, epoch: usize, val_accuracy: Option<f64>) -> Result<()> {
         let description = ModelDescription { epoch, val_accuracy, ..self.description.clone() };
         checkpoint::save(&self.run.path(name), &description, network)
+    }
+
+    /// The curves so far, unless more than a tenth of the time would go into them. Training does not end because they
+    /// cannot be drawn.
+    fn draw_curves(&mut self) {
+        if self.drawing * 10 <= self.started.elapsed() {
+            self.draw_curves_now();
+        }
+    }
+
+    fn draw_curves_now(&mut self) {
+        let started = Instant::now();
+        let folder = self.run.folder();
+        let drawn =
+            read_epochs(folder).and_then(|epochs| curves::save(folder, self.run.id(), &epochs, self.best_epoch));
+        if let Err(error) = drawn {
+            self.console.log(&format!("warning: the curves are not up to date: {error:#}"));
+        }
+        self.drawing += started.elapsed();
     }
 }
 
@@ -86,14 +113,22 @@ impl Observer for Recorder<'_> {
             m.images_per_second
         ));
         self.latest = Some(*m);
-        self.run.append_epoch(m)
+        self.run.append_epoch(m)?;
+        self.draw_curves();
+        Ok(())
     }
 
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {
-        self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)
+        self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)?;
+        self.best_epoch = Some(metrics.epoch);
+        self.draw_curves();
+        Ok(())
     }
 
     fn last(&mut self, network: &Network, epochs: usize) -> Result<()> {
+        if epochs > 0 {
+            self.draw_curves_now();
+        }
         self.save(file::LAST, network, epochs, self.latest.as_ref().and_then(|m| m.val_accuracy))
     }
 

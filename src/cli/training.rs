@@ -17,6 +17,7 @@ use crate::data::split::Split;
 use crate::error::{Interrupted, say, usage};
 use crate::models::summary;
 use crate::recipe::{Expected, Recipe};
+use crate::report::summary::Summary;
 use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, argmax, predict_all};
@@ -46,9 +47,10 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     run.write_environment(&environment)?;
     interrupt::install()?;
     match execute(recipe, &mut prepared, &run, environment, console, started) {
-        Ok(result) => {
+        Ok(mut result) => {
+            let summary = summarise(&run, &mut result);
             run.finish(&result)?;
-            report(&result, recipe, args.json)
+            report(&result, summary.as_ref(), recipe, args.json)
         }
         // Without its error or result file the run counts as interrupted, which it is.
         Err(error) if error.is::<Interrupted>() => Err(error),
@@ -131,6 +133,20 @@ fn execute(
         seconds: started.elapsed().as_secs_f64(),
         ..training_result(recipe, prepared, run, &fitted)?
     })
+}
+
+/// Writes `summary.md` and puts the figures of the classes into the result. The result matters more than its tables: what
+/// keeps them from being made is only said.
+fn summarise(run: &RunWriter, result: &mut RunResult) -> Option<Summary> {
+    let summary = Summary::with_result(run.folder(), Some(result)).and_then(|summary| {
+        summary.save(run.folder(), run.id())?;
+        Ok(summary)
+    });
+    let summary = summary.map_err(|error| say(&format!("warning: there are no tables of this run: {error:#}"))).ok()?;
+    if let Some(test) = summary.splits.iter().find(|split| split.split == Split::Test.name()) {
+        result.test_classes.clone_from(&test.classes);
+    }
+    Some(summary)
 }
 
 /// Reads every photo once; broken ones are left out of the data set, which lists them.
@@ -304,7 +320,10 @@ fn comparison(expected: &Expected, accuracy: f64) -> String {
 }
 
 /// The last words: figures on stderr, the JSON object on stdout if asked for.
-fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
+fn report(result: &RunResult, summary: Option<&Summary>, recipe: &Recipe, json: bool) -> Result<()> {
+    if let Some(tables) = summary.map(Summary::short_text).filter(|tables| !tables.is_empty()) {
+        say(&format!("\n{tables}"));
+    }
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
     if let Some(reason) = &result.stopped_early {
         say(&format!("stopped early after epoch {}: {reason}", result.epochs));
@@ -326,6 +345,7 @@ fn report(result: &RunResult, recipe: &Recipe, json: bool) -> Result<()> {
         say(&comparison(expected, accuracy));
     }
     if result.best_epoch.is_some() {
+        say(&format!("tables and curves: ft runs show {}", result.run));
         say(&format!("explain it: ft explain --model {}", result.run));
     }
     if json { output::print_json(result) } else { Ok(()) }

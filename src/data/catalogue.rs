@@ -1,58 +1,123 @@
-//! Data sets known by name.
+//! Data sets known by name, and what a path to data means.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader};
-use std::path::{Component, Path, PathBuf};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use flate2::read::GzDecoder;
 
-use crate::error::{suggestion, usage};
+use super::archives::{Container, Limits, Wanted, first_name, unpack};
+use super::scan::{IMAGE_EXTENSIONS, innermost};
+use super::stl10;
+use crate::error::{say, suggestion, usage};
 use crate::files::sha256_file;
-
-/// Unpacked data sets larger than this are refused: a small archive may claim any size.
-const MAX_UNPACKED: u64 = 64 << 30;
 
 /// A data set that can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub name: &'static str,
-    /// A `.tar.gz` archive.
+    /// An archive.
     pub url: &'static str,
+    pub container: Container,
     /// Size of the archive in bytes.
     pub bytes: u64,
     /// SHA-256 of the archive, as hexadecimal digits.
     pub sha256: &'static str,
-    /// The folder inside the archive that holds the class folders.
-    pub folder: &'static str,
+    pub content: Content,
     pub classes: &'static [&'static str],
+    /// Terms of use, and whom to credit.
     pub licence: &'static str,
 }
 
+/// What the archive of an [`Entry`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Class folders in the folder `inside` of the unpacked archive.
+    ClassFolders { wanted: Wanted<'static>, inside: &'static str },
+    /// Records that are read from the archive itself.
+    Records(Layout),
+    /// Records of which only the files of these names are kept.
+    Extracted(Layout, &'static [&'static str]),
+}
+
+/// How the photos of a data set are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A folder of class folders, or of split folders with class folders in them.
+    ClassFolders,
+    /// The files of CIFAR-10's binary version, in a folder or a `.tar.gz`: see [`super::cifar`].
+    Cifar10,
+    /// The files of STL-10's binary version, in a folder or a `.tar.gz`: see [`super::stl10`].
+    Stl10,
+    /// A CSV or TSV file `path,label[,split]`: see [`super::table`].
+    Table,
+}
+
 /// All known data sets.
-pub const ENTRIES: &[Entry] = &[Entry {
-    name: "tf_flowers",
-    url: "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
-    bytes: 228_813_984,
-    sha256: "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
-    folder: "flower_photos",
-    classes: &["daisy", "dandelion", "roses", "sunflowers", "tulips"],
-    licence: "CC BY 2.0; the photographers are credited in LICENSE.txt beside the photos",
-}];
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "tf_flowers",
+        url: "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
+        container: Container::TarGz,
+        bytes: 228_813_984,
+        sha256: "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+        content: Content::ClassFolders { wanted: Wanted::Everything, inside: "flower_photos" },
+        classes: &["daisy", "dandelion", "roses", "sunflowers", "tulips"],
+        licence: "CC BY 2.0; the photographers are credited in LICENSE.txt beside the photos",
+    },
+    Entry {
+        name: "cats_vs_dogs",
+        url: "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
+        container: Container::Zip,
+        bytes: 824_887_076,
+        sha256: "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+        // The names that TensorFlow Datasets gives the classes.
+        content: Content::ClassFolders {
+            wanted: Wanted::Folders(&[("PetImages/Cat", "cat"), ("PetImages/Dog", "dog")]),
+            inside: "",
+        },
+        classes: &["cat", "dog"],
+        licence: "no open licence: photos of Asirra (Petfinder.com, Microsoft Research) under the terms of Microsoft's download \
+                  page; for research, not to be passed on; Elson et al. 2007",
+    },
+    Entry {
+        name: "cifar10",
+        url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        container: Container::TarGz,
+        bytes: 170_052_171,
+        sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        content: Content::Records(Layout::Cifar10),
+        classes: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+        licence: "no licence stated; its authors ask to cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    },
+    Entry {
+        name: "stl10",
+        url: "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+        container: Container::TarGz,
+        bytes: 2_640_397_119,
+        sha256: "f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
+        // 360 MB instead of all with the unlabelled photos, which take most of it.
+        content: Content::Extracted(Layout::Stl10, &stl10::NAMES),
+        classes: &["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"],
+        licence: "no licence stated, photos from ImageNet; its authors ask to cite Coates, Lee and Ng, AISTATS 2011",
+    },
+];
 
 /// Where a data set lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     pub name: String,
+    /// The folder, archive or table to read.
     pub root: PathBuf,
+    pub layout: Layout,
 }
 
-/// Finds the data set `source`: an existing folder as it is, or one of [`ENTRIES`] by name, fetched into `cache` unless
-/// it lies there already. `fetch` downloads the archive of an entry to a path.
+/// Finds the data set `source`: a folder, archive or table as it is, or one of [`ENTRIES`] by name, fetched into `cache`
+/// unless it lies there already. Archives of class folders are unpacked into `cache`. `fetch` downloads the archive of an
+/// entry to a path.
 ///
 /// # Errors
-/// A usage error if `source` is neither; otherwise if it cannot be fetched, verified or unpacked, or if it would have to
-/// be fetched while `offline`.
+/// A usage error if `source` is nothing of that; otherwise if it cannot be fetched, verified or unpacked, or if it would
+/// have to be fetched while `offline`.
 pub fn resolve(
     source: &str,
     cache: &Path,
@@ -73,35 +138,211 @@ pub fn resolve_among(
     offline: bool,
     fetch: &dyn Fn(&Entry, &Path) -> Result<()>,
 ) -> Result<Located> {
-    let folder = Path::new(source);
-    if folder.is_dir() {
-        // The name of `.` or `photos/..` is the one of the folder that it leads to.
-        let named = folder.file_name().map(|name| name.to_owned());
-        let named = named.or_else(|| folder.canonicalize().ok()?.file_name().map(|name| name.to_owned()));
-        let name = named.map_or_else(|| source.to_owned(), |name| name.to_string_lossy().into_owned());
-        return Ok(Located { name, root: folder.to_owned() });
+    let path = Path::new(source);
+    if path.is_dir() {
+        return locate_folder(path, source);
     }
-    let Some(entry) = entries.iter().find(|entry| entry.name == source) else {
-        return Err(usage(unknown(entries, source)));
+    if path.is_file() {
+        return locate_file(entries, path, cache);
+    }
+    match entries.iter().find(|entry| entry.name == source) {
+        Some(entry) => locate_entry(entry, cache, offline, fetch),
+        None => Err(usage(unknown(entries, source))),
+    }
+}
+
+/// What lies at the path of an earlier [`Located`]: the same layout again, without its name.
+///
+/// # Errors
+/// If there is nothing at the path, or something that is no data set.
+pub fn layout_of(root: &Path) -> Result<Layout> {
+    if root.is_dir() {
+        return Ok(records_in(root)?.map_or(Layout::ClassFolders, |(layout, _)| layout));
+    }
+    if !root.is_file() {
+        bail!("{} does not exist", root.display());
+    }
+    if is_table(root) {
+        return Ok(Layout::Table);
+    }
+    match Container::of(root) {
+        Some(Container::TarGz) => Ok(layout_in_tar(root)?),
+        _ => bail!("{} is neither a folder, nor an archive of records, nor a table", root.display()),
+    }
+}
+
+fn locate_folder(folder: &Path, source: &str) -> Result<Located> {
+    // The name of `.` or `photos/..` is the one of the folder that it leads to.
+    let named = folder.file_name().map(|name| name.to_owned());
+    let named = named.or_else(|| folder.canonicalize().ok()?.file_name().map(|name| name.to_owned()));
+    let name = named.map_or_else(|| source.to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(match records_in(folder)? {
+        Some((layout, root)) => Located { name, root, layout },
+        None => Located { name, root: folder.to_owned(), layout: Layout::ClassFolders },
+    })
+}
+
+fn locate_file(entries: &[Entry], path: &Path, cache: &Path) -> Result<Located> {
+    let located = |layout| Located { name: stem(path), root: path.to_owned(), layout };
+    if is_table(path) {
+        return Ok(located(Layout::Table));
+    }
+    let Some(container) = Container::of(path) else {
+        return Err(usage(format!(
+            "{} is a file of an unknown kind; data can be a folder, a .zip, .tar.gz or .tgz archive, or a .csv or .tsv table",
+            path.display()
+        )));
     };
-    // The hash in the name: another edition of the archive never meets the files of this one.
-    let short_hash = entry.sha256.get(..12).unwrap_or(entry.sha256);
-    let unpacked = cache.join(format!("{}-{short_hash}", entry.name));
-    let located = Located { name: entry.name.to_owned(), root: unpacked.join(entry.folder) };
-    if !unpacked.is_dir() {
-        let archive = cache.join(format!("{}-{short_hash}.tar.gz", entry.name));
-        fetch_archive(entry, &archive, offline, fetch)?;
-        unpack(&archive, &unpacked)?;
-        // A tidy cache: what was unpacked is verified and never needs the archive again.
-        let _ = fs::remove_file(&archive);
+    if container == Container::TarGz {
+        let layout = layout_in_tar(path)?;
+        if layout != Layout::ClassFolders {
+            return Ok(located(layout));
+        }
     }
-    if !located.root.is_dir() {
-        bail!("{} has no folder {}; remove it so that it is fetched again", unpacked.display(), entry.folder);
+    locate_archive(entries, path, container, cache)
+}
+
+/// A local archive of class folders, unpacked by its content: a changed archive never meets the files of an earlier one.
+fn locate_archive(entries: &[Entry], archive: &Path, container: Container, cache: &Path) -> Result<Located> {
+    let sha256 = sha256_file(archive)?;
+    if let Some(entry) = entries.iter().find(|entry| entry.sha256 == sha256)
+        && let Content::ClassFolders { wanted, inside } = entry.content
+    {
+        let unpacked = unpacked_folder(entry, cache);
+        unpack_once(archive, container, &unpacked, wanted)?;
+        return located_in(entry, &unpacked, inside);
     }
-    Ok(located)
+    let name = stem(archive);
+    let unpacked = cache.join(format!("{name}-{}", short(&sha256)));
+    unpack_once(archive, container, &unpacked, Wanted::Everything)?;
+    Ok(Located { name, root: innermost(&unpacked)?, layout: Layout::ClassFolders })
+}
+
+fn locate_entry(
+    entry: &Entry,
+    cache: &Path,
+    offline: bool,
+    fetch: &dyn Fn(&Entry, &Path) -> Result<()>,
+) -> Result<Located> {
+    let archive = cache.join(format!("{}-{}.{}", entry.name, short(entry.sha256), entry.container.extension()));
+    let unpacked = |wanted| {
+        let folder = unpacked_folder(entry, cache);
+        if !folder.is_dir() {
+            fetch_archive(entry, &archive, offline, fetch)?;
+            unpack_once(&archive, entry.container, &folder, wanted)?;
+            // A tidy cache: what was unpacked is verified and never needs the archive again.
+            let _ = fs::remove_file(&archive);
+        }
+        anyhow::Ok(folder)
+    };
+    match entry.content {
+        Content::ClassFolders { wanted, inside } => located_in(entry, &unpacked(wanted)?, inside),
+        Content::Extracted(layout, names) => {
+            Ok(Located { name: entry.name.to_owned(), root: unpacked(Wanted::Files(names))?, layout })
+        }
+        Content::Records(layout) => {
+            fetch_archive(entry, &archive, offline, fetch)?;
+            Ok(Located { name: entry.name.to_owned(), root: archive, layout })
+        }
+    }
+}
+
+/// The hash in the name: another edition of the archive never meets the files of this one.
+fn unpacked_folder(entry: &Entry, cache: &Path) -> PathBuf {
+    cache.join(format!("{}-{}", entry.name, short(entry.sha256)))
+}
+
+fn located_in(entry: &Entry, unpacked: &Path, inside: &str) -> Result<Located> {
+    let root = if inside.is_empty() { unpacked.to_owned() } else { unpacked.join(inside) };
+    if !root.is_dir() {
+        bail!("{} has no folder {inside}; remove it so that it is fetched again", unpacked.display());
+    }
+    Ok(Located { name: entry.name.to_owned(), root, layout: Layout::ClassFolders })
+}
+
+fn unpack_once(archive: &Path, container: Container, target: &Path, wanted: Wanted) -> Result<()> {
+    if target.is_dir() {
+        return Ok(());
+    }
+    say(&format!("unpacking {} to {}", archive.display(), target.display()));
+    unpack(archive, container, target, wanted, Limits::default())
+}
+
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+/// The name of a file without what [`Container::of`] and [`is_table`] look at.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let lower = name.to_lowercase();
+    let end = [".tar.gz", ".tgz", ".zip", ".csv", ".tsv"].into_iter().find(|end| lower.ends_with(end));
+    let length = name.len() - end.map_or(0, str::len);
+    name.get(..length).filter(|stem| !stem.is_empty()).map_or_else(|| name.clone(), str::to_owned)
+}
+
+fn is_table(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_lowercase);
+    matches!(extension.as_deref(), Some("csv" | "tsv"))
+}
+
+/// The layout that a file of this name belongs to.
+fn layout_by_name(name: &str) -> Option<Layout> {
+    match name {
+        "batches.meta.txt" | "data_batch_1.bin" | "test_batch.bin" => Some(Layout::Cifar10),
+        "train_X.bin" | "train_y.bin" | "test_X.bin" | "test_y.bin" => Some(Layout::Stl10),
+        _ => None,
+    }
+}
+
+/// Files that only CIFAR-10's Python and Matlab versions have.
+fn is_other_cifar(name: &str) -> bool {
+    matches!(name, "batches.meta" | "data_batch_1" | "batches.meta.mat" | "data_batch_1.mat")
+}
+
+fn other_cifar(root: &Path) -> anyhow::Error {
+    usage(format!(
+        "{} is the Python or Matlab version of CIFAR-10; ft reads the binary version (cifar-10-binary.tar.gz)",
+        root.display()
+    ))
+}
+
+/// A folder of record files, or one with just that in a folder of its own, as unpacked archives have it.
+fn records_in(folder: &Path) -> Result<Option<(Layout, PathBuf)>> {
+    for candidate in [folder.to_owned(), innermost(folder)?] {
+        let entries = fs::read_dir(&candidate).with_context(|| format!("cannot list {}", candidate.display()))?;
+        let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        if let Some(layout) = names.iter().find_map(|name| layout_by_name(name)) {
+            return Ok(Some((layout, candidate)));
+        }
+        if names.iter().any(|name| is_other_cifar(name)) {
+            return Err(other_cifar(&candidate));
+        }
+    }
+    Ok(None)
+}
+
+fn layout_in_tar(archive: &Path) -> Result<Layout> {
+    let decide = |name: &str| {
+        if is_other_cifar(name) {
+            return Some(None);
+        }
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
+        let image = extension.is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.as_str()));
+        layout_by_name(name).or(image.then_some(Layout::ClassFolders)).map(Some)
+    };
+    match first_name(archive, decide)? {
+        Some(Some(layout)) => Ok(layout),
+        Some(None) => Err(other_cifar(archive)),
+        None => Ok(Layout::ClassFolders),
+    }
 }
 
 fn unknown(entries: &[Entry], source: &str) -> String {
+    let path = Path::new(source);
+    if Container::of(path).is_some() || is_table(path) || source.ends_with(['/', '\\']) {
+        return format!("{source:?} does not exist");
+    }
     let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
     let hint = suggestion(source, &names);
     format!("{source:?} is neither a folder nor a known data set{hint}\n  data sets: {}", names.join(", "))
@@ -118,7 +359,8 @@ fn fetch_archive(
     }
     if offline {
         bail!(
-            "the data set {} is not in {} and may not be fetched while offline; run once without --offline, or pass its folder to --data",
+            "the data set {} is not in {} and may not be fetched while offline; run once without --offline, or pass its folder or \
+             archive to --data",
             entry.name,
             archive.parent().unwrap_or(archive).display()
         );
@@ -139,63 +381,6 @@ fn verify(entry: &Entry, archive: &Path) -> Result<()> {
     let sha256 = sha256_file(archive)?;
     if sha256 != entry.sha256 {
         bail!("{shown} has the SHA-256 {sha256} instead of {}: not the data set {}", entry.sha256, entry.name);
-    }
-    Ok(())
-}
-
-/// Unpacks a `.tar.gz` archive into the new folder `target`: into a temporary folder first, so that `target` either does
-/// not exist or is complete.
-///
-/// # Errors
-/// If the archive is damaged, or holds anything but files and folders below its own root (absolute paths, `..`, links).
-pub fn unpack(archive: &Path, target: &Path) -> Result<()> {
-    let what = || format!("cannot unpack {}", archive.display());
-    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".ft-unpack-").tempdir_in(parent).with_context(what)?;
-    let file = File::open(archive).with_context(what)?;
-    let mut tar = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 20, file)));
-    let mut unpacked = 0u64;
-    for entry in tar.entries().with_context(what)? {
-        let mut entry = entry.with_context(what)?;
-        unpacked = unpacked.saturating_add(entry.size());
-        if unpacked > MAX_UNPACKED {
-            bail!("{}: its content is larger than {MAX_UNPACKED} bytes", archive.display());
-        }
-        unpack_entry(&mut entry, temporary.path()).with_context(what)?;
-    }
-    let temporary = temporary.keep();
-    if let Err(e) = fs::rename(&temporary, target) {
-        let _ = fs::remove_dir_all(&temporary);
-        // Another process may have been faster; what it put there is just as complete.
-        if !target.is_dir() {
-            return Err(e).with_context(|| format!("cannot put {} in place", target.display()));
-        }
-    }
-    Ok(())
-}
-
-fn unpack_entry(entry: &mut tar::Entry<'_, impl io::Read>, folder: &Path) -> Result<()> {
-    let path = entry.path()?.into_owned();
-    let mut target = folder.to_owned();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => target.push(name),
-            Component::CurDir => {}
-            _ => bail!("its entry {} would lie outside of the folder", path.display()),
-        }
-    }
-    match entry.header().entry_type() {
-        tar::EntryType::Directory => fs::create_dir_all(&target)?,
-        tar::EntryType::Regular | tar::EntryType::Continuous => {
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            // `create_new`: an entry that comes twice would overwrite what an earlier one put there.
-            let mut file = File::create_new(&target).with_context(|| format!("its entry {}", path.display()))?;
-            io::copy(entry, &mut file)?;
-        }
-        tar::EntryType::XGlobalHeader => {}
-        other => bail!("its entry {} is neither file nor folder ({other:?})", path.display()),
     }
     Ok(())
 }

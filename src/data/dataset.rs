@@ -1,10 +1,11 @@
-//! A folder of photos as a labelled data set.
+//! Photos with labels and splits, wherever they lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::catalogue::{Layout, Located};
 use super::photo::Photo;
 use super::scan::{Found, Scan, scan};
 use super::split::{Assignment, Fractions, read_split_file, take_share};
@@ -35,8 +36,9 @@ pub struct Skipped {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub name: String,
+    /// The folder, archive or table that they were read from.
     pub root: PathBuf,
-    /// Names of the classes, sorted.
+    /// Names of the classes, sorted, or in the order that the data set itself gives them.
     pub classes: Vec<String>,
     /// Each split is sorted by id.
     pub train: Vec<Sample>,
@@ -44,7 +46,7 @@ pub struct Dataset {
     pub test: Vec<Sample>,
     /// Photos that cannot be used, sorted by id.
     pub skipped: Vec<Skipped>,
-    /// Ids of photos that the split file does not list, sorted.
+    /// Ids of photos that the split file does not list or a filter leaves out, sorted.
     pub unused: Vec<String>,
     /// What the user should know about the splits, as whole sentences.
     pub notes: Vec<String>,
@@ -130,7 +132,7 @@ impl Dataset {
             let count = |samples: &[Sample]| samples.iter().filter(|s| s.label as usize == label).count();
             if Split::ALL.iter().all(|&split| count(self.split(split)) == 0) {
                 bail!(
-                    "class {class:?} of {} has no readable image; add some or remove its folder",
+                    "class {class:?} of {} has no readable image; add some or leave the class out",
                     self.root.display()
                 );
             }
@@ -152,11 +154,32 @@ impl Dataset {
 /// If the folder has fewer than two classes, a class has no image, a class of `val` or `test` is missing in `train`, or
 /// the split file names photos that are not there.
 pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> {
-    options.fractions.check()?;
     if !root.is_dir() {
         return Err(usage(format!("data folder {} does not exist", root.display())));
     }
-    let mut scan = scan(root)?;
+    assemble(name, root, scan(root)?, options)
+}
+
+/// Reads a data set that was found, of whatever layout. Nothing is decoded here: see [`super::check::check`].
+///
+/// Splits come from `options.file` if given, else from the data set, else they are drawn as [`load`] does.
+///
+/// # Errors
+/// As [`load`], or if an archive or table is damaged or its labels do not fit its classes.
+pub fn open(located: &Located, options: &SplitOptions) -> Result<Dataset> {
+    let Located { name, root, layout } = located;
+    let scan = match layout {
+        Layout::ClassFolders => return load(name, root, options),
+        Layout::Cifar10 => super::cifar::read(root)?,
+        Layout::Stl10 => super::stl10::read(root)?,
+        Layout::Table => super::table::read(root)?,
+    };
+    assemble(name, root, scan, options)
+}
+
+/// Puts what was found into splits.
+fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> Result<Dataset> {
+    options.fractions.check()?;
     let mut skipped = std::mem::take(&mut scan.skipped);
     let mut unused = Vec::new();
     if let Some(file) = &options.file {
@@ -175,9 +198,10 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
         notes: scan.notes,
         drawn: Drawn { seed: options.seed, shares: Vec::new() },
     };
+    let labels: BTreeMap<String, u32> = dataset.classes.iter().cloned().zip(0..).collect();
     for found in scan.images {
-        let Some(label) = dataset.classes.iter().position(|class| *class == found.class) else { continue };
-        let sample = Sample { id: found.id, photo: Photo::File(found.path), label: label as u32 };
+        let Some(label) = labels.get(&found.class) else { continue };
+        let sample = Sample { id: found.id, photo: found.photo, label: *label };
         dataset.split_mut(found.split.unwrap_or(Split::Train)).push(sample);
     }
     for split in Split::ALL {
@@ -242,7 +266,7 @@ fn refuse_absent(
         lines.push(format!("  and {} more", absent.len() - SHOWN));
     }
     bail!(
-        "split file {} lists {} image(s) that are not in a class folder of {}:\n{}\nPaths must be relative to that folder.",
+        "split file {} lists {} image(s) that are not in {}:\n{}\nPaths must be relative to that folder, class folders included.",
         file.display(),
         absent.len(),
         root.display(),
@@ -260,7 +284,7 @@ fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
         bail!("class {:?} of {shown} occurs in the {split} split ({}) but not in train", found.class, found.id);
     }
     if let Some(empty) = scan.classes.iter().find(|class| !train.contains(class.as_str())) {
-        bail!("class {empty:?} of {shown} has no readable image; add some or remove its folder");
+        bail!("class {empty:?} of {shown} has no readable image; add some or leave the class out");
     }
     if train.len() < 2 {
         let found = match train.first() {
@@ -271,9 +295,13 @@ fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
             Some(folder) => format!("; did you mean {}?", root.join(folder).display()),
             None => String::new(),
         };
-        bail!("{shown} has {found}; a classifier needs a folder with at least two class folders of images{hint}");
+        bail!("{shown} has {found}; a classifier needs at least two class folders of images{hint}");
     }
-    Ok(train.into_iter().map(str::to_owned).collect())
+    let sorted = train.iter().map(|class| (*class).to_owned()).collect();
+    Ok(match &scan.order {
+        Some(order) => order.iter().filter(|class| train.contains(class.as_str())).cloned().collect(),
+        None => sorted,
+    })
 }
 
 impl Drawn {

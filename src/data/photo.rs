@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,6 +134,22 @@ impl Photo {
             Self::Encoded { store, index } => Ok(Cow::Owned(store.read(*index)?)),
             Self::Pixels { block, index } => Ok(Cow::Borrowed(block.record(*index)?)),
         }
+    }
+
+    /// The first stored bytes, at most `length`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn head(&self, length: usize) -> Result<Vec<u8>> {
+        let mut head = Vec::with_capacity(length);
+        if let Self::File(path) = self {
+            let file = std::fs::File::open(path).context("cannot be read")?;
+            file.take(length as u64).read_to_end(&mut head).context("cannot be read")?;
+        } else {
+            let bytes = self.bytes()?;
+            head.extend(bytes.iter().take(length));
+        }
+        Ok(head)
     }
 
     /// Decodes what [`Photo::bytes`] gave, for whoever needs both and wants to read once.

@@ -8,37 +8,64 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::dataset::Skipped;
+use super::photo::Photo;
 use super::split::Split;
 
 /// Folders nested deeper than this below a class folder are links in a circle rather than data.
 const MAX_DEPTH: usize = 24;
 
 /// Names of image files. The last line cannot be decoded, but its photos should be reported rather than overlooked.
-const IMAGE_EXTENSIONS: [&str; 16] = [
+pub(super) const IMAGE_EXTENSIONS: [&str; 16] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", //
     "heic", "heif", "avif", "jxl", "jp2", "dng",
 ];
 
-/// A file that looks like an image.
+/// A photo with its class's name.
 pub(super) struct Found {
     pub id: String,
-    pub path: PathBuf,
+    pub photo: Photo,
     pub class: String,
-    /// The split folder it lies in, or what a split file says.
+    /// What the data set itself, or a split file, says.
     pub split: Option<Split>,
 }
 
-/// Everything in a data folder.
+/// Everything in a data set.
 #[derive(Default)]
 pub(super) struct Scan {
     pub images: Vec<Found>,
+    /// All classes, those without a photo too.
     pub classes: BTreeSet<String>,
+    /// The order of the classes, where the data set has one of its own.
+    pub order: Option<Vec<String>>,
     pub skipped: Vec<Skipped>,
-    /// Whether the folders are split folders.
+    /// Whether the data set has splits of its own.
     pub has_splits: bool,
     /// A folder inside that seems to be the real data folder.
     pub inner_folder: Option<String>,
     pub notes: Vec<String>,
+}
+
+impl Scan {
+    /// Sets the classes, in the data set's own order.
+    pub fn set_classes(&mut self, classes: Vec<String>) {
+        self.classes = classes.iter().cloned().collect();
+        self.order = Some(classes);
+    }
+}
+
+/// The folder itself, or the one that is all that lies in it, as archives like to have it, and so on.
+pub(super) fn innermost(folder: &Path) -> Result<PathBuf> {
+    let mut folder = folder.to_owned();
+    for _ in 0..MAX_DEPTH {
+        let entries = list(&folder)?;
+        let mut folders = entries.iter().filter(|entry| entry.is_folder);
+        let (Some(only), None) = (folders.next(), folders.next()) else { break };
+        if entries.iter().any(|entry| !entry.is_folder && looks_like_image(entry)) {
+            break;
+        }
+        folder = only.path.clone();
+    }
+    Ok(folder)
 }
 
 /// Lists the images of a data folder by class.
@@ -93,7 +120,7 @@ fn scan_class(scan: &mut Scan, folder: &Entry, class: &str, prefix: &str, split:
                     pending.push((entry.path, id, depth + 1));
                 }
             } else if looks_like_image(&entry) {
-                scan.images.push(Found { id, path: entry.path, class: class.to_owned(), split });
+                scan.images.push(Found { id, photo: Photo::File(entry.path), class: class.to_owned(), split });
             }
         }
     }
@@ -149,4 +176,27 @@ fn looks_like_image(entry: &Entry) -> bool {
     let mut head = Vec::with_capacity(16);
     let read = fs::File::open(&entry.path).and_then(|file| file.take(16).read_to_end(&mut head));
     read.is_ok() && super::decode::has_known_magic(&head)
+}
+
+/// All files below a folder that look like images, whatever folders they lie in, sorted by path. Hidden ones are left out;
+/// those that cannot be read are not.
+///
+/// # Errors
+/// If a folder cannot be listed.
+pub fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    let mut pending = vec![(folder.to_owned(), 0)];
+    while let Some((path, depth)) = pending.pop() {
+        for entry in list(&path)? {
+            if entry.is_folder {
+                if depth < MAX_DEPTH {
+                    pending.push((entry.path, depth + 1));
+                }
+            } else if entry.problem.is_some() || looks_like_image(&entry) {
+                photos.push(entry.path);
+            }
+        }
+    }
+    photos.sort();
+    Ok(photos)
 }

@@ -213,7 +213,7 @@ impl<'n, 'p> Section<'n, 'p> {
 /// The section in which a key would have been right.
 fn section_of(key: &str) -> Option<&'static str> {
     let sections: [(&str, &[&str]); 6] = [
-        ("data", &["split_file", "image_size", "split", "split_seed"]),
+        ("data", &["split_file", "tfds_filter", "image_size", "split", "split_seed"]),
         ("augmentation", &["copies", "steps"]),
         ("backbone", &["model", "until", "freeze_before", "batch_norm"]),
         ("weights", &["missing", "preprocessing"]),
@@ -249,6 +249,7 @@ fn data(node: Option<&Node>, problems: &mut Problems) -> Data {
     let mut section = Section::new(node, "data", problems);
     section.value("source", &mut data.source);
     section.value("split_file", &mut data.split_file);
+    section.value("tfds_filter", &mut data.tfds_filter);
     section.value("image_size", &mut data.image_size);
     section.value("split_seed", &mut data.split_seed);
     let split_node = section.table("split");

@@ -33,11 +33,16 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// A known data set (`tf_flowers`, the default) or a folder of class folders.
+    /// A known data set (`tf_flowers`, the default; `cats_vs_dogs`, `cifar10`, `stl10`), a folder of class folders, a `.zip` or
+    /// `.tar.gz` of that, the binary files of CIFAR-10 or STL-10 (folder or `.tar.gz`), or a table `.csv` or `.tsv` with the
+    /// columns `path,label[,split]`.
     pub source: String,
     /// A CSV file `path,split`; decides the split if given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_file: Option<PathBuf>,
+    /// Leaves out the photos that TensorFlow Datasets leaves out of `cats_vs_dogs`: files without `JFIF` in their first 10
+    /// bytes. Default false: whatever can be decoded is used.
+    pub tfds_filter: bool,
     /// Side of the square network input in pixels, at least 32. Default 160.
     pub image_size: usize,
     pub split: Split,
@@ -122,6 +127,7 @@ impl Default for Data {
         Self {
             source: "tf_flowers".to_owned(),
             split_file: None,
+            tfds_filter: false,
             image_size: 160,
             split: Split::default(),
             split_seed: 0,

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::plot::{Axis, Chart, Figure, Mark, Series, Style};
+use crate::runs::file;
 use crate::train::observer::EpochMetrics;
-
-/// Name of the files, without extension.
-pub const STEM: &str = "curves";
 
 /// Draws `curves.png` and `curves.svg` in a run folder: loss and accuracy by epoch, of training and validation, the epoch of
 /// the best checkpoint marked. Returns their paths.
@@ -16,7 +14,7 @@ pub const STEM: &str = "curves";
 /// # Errors
 /// If they cannot be written.
 pub fn save(folder: &Path, title: &str, epochs: &[EpochMetrics], best_epoch: Option<usize>) -> Result<[PathBuf; 2]> {
-    figure(title, epochs, best_epoch).save(&folder.join(STEM))
+    figure(title, epochs, best_epoch).save(&folder.join(file::CURVES_PNG))
 }
 
 /// The curves as a figure.
@@ -38,7 +36,7 @@ pub fn figure(title: &str, epochs: &[EpochMetrics], best_epoch: Option<usize>) -
             marks: best_epoch.map(|e| Mark { x: e as f64, name: format!("best: epoch {e}") }).into_iter().collect(),
         }
     };
-    let loss = Axis::linear("mean loss (nats)").from_zero();
+    let loss = Axis::linear("loss (nats, mean of photos)").from_zero();
     let accuracy = Axis::linear("accuracy (share of photos)").within(0.0, 1.0);
     Figure {
         title: title.to_owned(),

@@ -1,7 +1,10 @@
-//! What is drawn and printed of a run: curves, tables, summaries.
+//! What is drawn and printed of a run.
 //!
-//! [`plot`] draws any figure of line charts as PNG and SVG; [`curves`] those of a run.
+//! [`plot`] draws any figure of line charts as PNG and SVG; [`curves`] those of a run. [`summary`] makes the tables of a run,
+//! [`table`] aligns any.
 
 pub mod curves;
 pub mod plot;
+pub mod summary;
+pub mod table;
 mod ticks;

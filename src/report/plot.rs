@@ -138,12 +138,13 @@ const GRID: RGBColor = RGBColor(228, 230, 234);
 const MARK: RGBColor = RGBColor(60, 64, 72);
 
 impl Figure {
-    /// Writes `stem.png` and `stem.svg`, each atomically; returns their paths.
+    /// Writes the figure beside each other as `.png` and `.svg`, whatever the extension of `path`, each atomically; returns
+    /// their paths.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn save(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let (png, svg) = (stem.with_extension("png"), stem.with_extension("svg"));
+    pub fn save(&self, path: &Path) -> Result<[PathBuf; 2]> {
+        let (png, svg) = (path.with_extension("png"), path.with_extension("svg"));
         let drawn = self.svg().with_context(|| format!("cannot draw {}", svg.display()))?;
         write_atomically(&svg, |out| Ok(out.write_all(drawn.as_bytes())?))?;
         write_png(&png, &self.picture().with_context(|| format!("cannot draw {}", png.display()))?)?;
@@ -240,7 +241,7 @@ impl Pen {
     /// Heading, legend and the lines over their axes.
     fn chart<DB: DrawingBackend>(self, area: &DrawingArea<DB, Shift>, chart: &Chart) -> Drawn<DB> {
         let (head, body) = area.split_vertically(self.px(62));
-        head.draw_text(&chart.title, &self.text(HEADING, true, INK), (self.px(82), self.px(6)))?;
+        head.draw_text(&chart.title, &self.text(HEADING, true, INK), (self.px(92), self.px(6)))?;
         self.legend(&head, chart)?;
         let placed: Vec<Vec<Vec<(f64, f64)>>> = chart.series.iter().map(|s| runs(s, chart)).collect();
         let points = || placed.iter().flatten().flatten();
@@ -252,7 +253,8 @@ impl Pen {
             .margin_top(self.px(8))
             .margin_bottom(self.px(10))
             .x_label_area_size(self.px(54))
-            .y_label_area_size(self.px(82))
+            .margin_left(self.px(14))
+            .y_label_area_size(self.px(78))
             .build_cartesian_2d(x.clone(), y.clone())?;
         context
             .configure_mesh()
@@ -314,11 +316,10 @@ impl Pen {
         match style {
             Style::First => area.draw(&Circle::new((x, y), radius, style.colour().filled())),
             Style::Second => {
-                let corners = [(x - radius, y - radius), (x + radius, y + radius)];
-                area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-                let outline = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1), (1, -1)];
-                let path: Vec<_> = outline.iter().map(|(dx, dy)| (x + dx * radius, y + dy * radius)).collect();
-                area.draw(&PathElement::new(path, self.stroke(style.colour(), 2)))
+                // Not outlined by a path: the corners of a closed path are not joined.
+                let square = |radius| [(x - radius, y - radius), (x + radius, y + radius)];
+                area.draw(&Rectangle::new(square(radius + self.px(1)), style.colour().filled()))?;
+                area.draw(&Rectangle::new(square(radius - self.px(1)), WHITE.filled()))
             }
             Style::Background => Ok(()),
         }
@@ -331,7 +332,7 @@ impl Pen {
     /// What each line means, in a row below the heading.
     fn legend<DB: DrawingBackend>(self, area: &DrawingArea<DB, Shift>, chart: &Chart) -> Drawn<DB> {
         let text = self.text(TICK, false, INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let (mut left, middle) = (self.px(82), self.px(46));
+        let (mut left, middle) = (self.px(92), self.px(46));
         let lines = chart.series.iter().map(|series| (Some(series.style), &series.name));
         for (style, name) in lines.chain(chart.marks.iter().map(|mark| (None, &mark.name))) {
             let right = left + self.px(if style.is_some() { 44 } else { 20 });

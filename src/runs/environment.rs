@@ -22,7 +22,7 @@ pub struct Environment {
     /// Commit of the git repository in which the command was given, if it was in one.
     pub git_commit: Option<String>,
     pub weights: Option<WeightsFile>,
-    /// Absolute path of the folder that the photos were read from.
+    /// Absolute path of the folder, archive or table that the photos were read from.
     #[serde(default)]
     pub data_root: Option<String>,
     /// Hash of each part of the photos, a SHA-256 over ids, labels and file hashes: equal for two runs on the same photos.

@@ -105,14 +105,14 @@ fn time_of_id(id: &str) -> Option<Timestamp> {
     Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// Reads what there is; collects what is damaged.
-fn info(folder: &Path) -> RunInfo {
+/// A run at a glance: reads what there is, and says what is damaged.
+pub fn info(folder: &Path) -> RunInfo {
     // Asked first: of a run that is over, all files are final when they are read below.
     let running = is_running(folder);
     let mut problems = Vec::new();
     let recipe = or_note(read_recipe(folder), &mut problems);
     let environment: Option<Environment> = or_note(read_json(folder, file::ENVIRONMENT), &mut problems).flatten();
-    let result: Option<RunResult> = or_note(read_json(folder, file::RESULT), &mut problems).flatten();
+    let result = or_note(read_result(folder), &mut problems).flatten();
     let epochs = match folder.join(file::METRICS).exists() {
         true => or_note(read_epochs(folder), &mut problems).unwrap_or_default(),
         false => Vec::new(),
@@ -181,6 +181,14 @@ fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Resul
     }
 }
 
+/// The result of a run; `None` if it has not ended in order.
+///
+/// # Errors
+/// If its file is damaged.
+pub fn read_result(folder: &Path) -> Result<Option<RunResult>> {
+    read_json(folder, file::RESULT)
+}
+
 fn modified(folder: &Path) -> Option<Timestamp> {
     fs::metadata(folder).and_then(|m| m.modified()).ok()?.try_into().ok()
 }
@@ -209,6 +217,18 @@ pub fn resolve(runs: &Path, which: &str) -> Result<PathBuf> {
         [] => Err(unknown(runs, which, &infos)),
         several => Err(usage(format!("{which:?} begins several runs:{}", ids(several.iter().copied())))),
     }
+}
+
+/// A checkpoint: named by its own path, wherever it lies, or the best one of what [`resolve`] finds.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_checkpoint(runs: &Path, which: &str) -> Result<PathBuf> {
+    let given = Path::new(which);
+    if given.is_file() && given.extension().is_some_and(|extension| extension == "safetensors") {
+        return Ok(given.to_owned());
+    }
+    Ok(resolve(runs, which)?.join(file::BEST))
 }
 
 fn best(runs: &Path, infos: &[RunInfo]) -> Result<PathBuf> {

@@ -10,17 +10,21 @@
 //! | `metrics.csv` | one line for each epoch |
 //! | `best.safetensors`, `last.safetensors` | checkpoints, at the best validation accuracy and the last epoch |
 //! | `predictions.csv` | truth, prediction and logits of each photo |
+//! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each, if that takes less than a tenth of the time |
+//! | `summary.md` | highest and lowest figures, figures of each class, confusion matrix |
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `error.txt` | why it failed |
 //! | `lock` | locked while the run's process lives |
 
 mod environment;
+mod figures;
 mod list;
 mod predictions;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
-pub use list::{RunInfo, Status, list, resolve};
+pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
+pub use list::{RunInfo, Status, info, list, read_result, resolve, resolve_checkpoint};
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
 
@@ -36,6 +40,9 @@ pub mod file {
     pub const BEST: &str = "best.safetensors";
     pub const LAST: &str = "last.safetensors";
     pub const RESULT: &str = "result.json";
+    pub const SUMMARY: &str = "summary.md";
+    pub const CURVES_PNG: &str = "curves.png";
+    pub const CURVES_SVG: &str = "curves.svg";
     pub const ERROR: &str = "error.txt";
     pub const LOCK: &str = "lock";
 }

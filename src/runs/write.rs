@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
+use super::figures::ClassFigures;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
 use crate::files::write_atomically;
@@ -47,6 +48,8 @@ pub struct RunResult {
     /// Of the best checkpoint; absent if there are no test photos.
     pub test_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
+    /// Figures of each class on the test photos, in the order of the classes; empty without test photos.
+    pub test_classes: Vec<ClassFigures>,
     /// Wall-clock time of the whole run.
     pub seconds: f64,
     pub train_images_per_second: f64,

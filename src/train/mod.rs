@@ -13,6 +13,7 @@ pub mod optimizer;
 pub mod pace;
 pub mod phases;
 pub mod plateau;
+pub mod predict;
 pub mod schedule;
 pub mod source;
 pub mod step;
