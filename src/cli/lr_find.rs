@@ -112,7 +112,6 @@ impl Args {
         TrainingArgs {
             data: self.data.clone(),
             split_file: self.split_file.clone(),
-            tfds_filter: false,
             weights: self.weights.clone(),
             epochs: None,
             seed: self.seed,

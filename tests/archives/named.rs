@@ -17,7 +17,7 @@ fn the_catalogue_is_consistent() {
 fn entry(name: &'static str, container: Container, content: Content, bytes: &[u8]) -> Entry {
     let sha256 = Box::leak(sha256(bytes).into_boxed_str());
     let url = "http://127.0.0.1/";
-    Entry { name, url, container, bytes: bytes.len() as u64, sha256, content, classes: &[], licence: "CC0" }
+    Entry { name, url, container, bytes: bytes.len() as u64, sha256, content, classes: &[], images: 0, licence: "CC0" }
 }
 
 #[test]
