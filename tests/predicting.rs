@@ -249,8 +249,8 @@ fn a_run_ends_with_curves_and_tables_that_runs_show_prints() {
     let test = shown["summary"]["splits"].as_array().unwrap().iter().find(|s| s["split"] == "test").unwrap();
     assert_eq!(test["classes"], result["test_classes"]);
     assert_eq!(test["accuracy"], result["test_accuracy"]);
-    let recalls: f64 = CLASSES.iter().enumerate().map(|(i, _)| test["classes"][i]["correct"].as_f64().unwrap()).sum();
-    assert_eq!(recalls / test["photos"].as_f64().unwrap(), result["test_accuracy"].as_f64().unwrap());
+    let right: f64 = (0..CLASSES.len()).map(|i| test["classes"][i]["correct"].as_f64().unwrap()).sum();
+    assert_eq!(right / test["photos"].as_f64().unwrap(), result["test_accuracy"].as_f64().unwrap());
     let markdown = fs::read_to_string(trained.folder.join("summary.md")).unwrap();
     for part in
         [trained.run.as_str(), "| training accuracy ", "| validation loss ", "## Confusion matrix", "| stripes "]

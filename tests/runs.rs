@@ -391,7 +391,7 @@ fn a_run_is_shown_with_its_extremes_and_the_figures_of_each_class() {
         "daisy                        1      1  1.0000     0.5000  0.6667",
         "tulips                       2      1  0.5000     1.0000  0.6667",
         "roses                        0      0  0.0000     0.0000  0.0000",
-        "tulips                   1          0      0           0       1",
+        "tulips                 1          0      0           0       1",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
