@@ -197,7 +197,10 @@ impl Gallery {
         let stem = self.free_stem(id);
         let explainer = &self.explainer;
         let bytes = photo.bytes().with_context(|| {
-            format!("{}; if the photos have moved, name their folder or archive with --data", photo.describe())
+            format!(
+                "cannot read {}; if the photos have moved, name their folder or archive with --data",
+                photo.describe()
+            )
         })?;
         let image = photo.decode_bytes(&bytes).with_context(|| photo.describe())?;
         let found = explainer.explain(&image).with_context(|| photo.describe())?;
