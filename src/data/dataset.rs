@@ -266,7 +266,7 @@ fn refuse_absent(
         lines.push(format!("  and {} more", absent.len() - SHOWN));
     }
     bail!(
-        "split file {} lists {} image(s) that are not in {}:\n{}\nPaths must be relative to that folder, class folders included.",
+        "split file {} lists {} image(s) that are not in {}:\n{}\nPaths must be relative to it, as data.csv of a run lists them.",
         file.display(),
         absent.len(),
         root.display(),

@@ -145,7 +145,8 @@ fn resize_nearest(image: &RgbImage, width: u32, height: u32) -> RgbImage {
 /// Resizes to floats, `[height, width, 3]`, unrounded and not limited to 0..=255.
 ///
 /// Without `antialias` this is `tf.image.resize` (and torchvision's bilinear with `antialias=False`), with it
-/// `tf.image.resize(antialias=True)` and torchvision's resize of float tensors.
+/// `tf.image.resize(antialias=True)` and torchvision's resize of float tensors. As there, an image that has the size already
+/// stays as it is, to the last bit.
 pub fn resize_f32(
     image: &RgbImage,
     width: u32,
@@ -153,6 +154,9 @@ pub fn resize_f32(
     interpolation: Interpolation,
     antialias: bool,
 ) -> Vec<f32> {
+    if image.dimensions() == (width, height) {
+        return image.as_raw().iter().map(|value| f32::from(*value)).collect();
+    }
     if interpolation == Interpolation::Nearest {
         return Pixels::U8(resize_nearest(image, width, height).into_raw()).into_f32();
     }

@@ -23,9 +23,8 @@ const SHOWN: usize = 10;
 /// twice, or files do not exist; with the line numbers.
 pub(super) fn read(file: &Path) -> Result<Scan> {
     let what = || format!("table {}", file.display());
-    let tabs = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(if tabs { b'\t' } else { b',' })
+        .delimiter(if is_tsv(file) { b'\t' } else { b',' })
         .trim(csv::Trim::All)
         .from_path(file)
         .with_context(what)?;
@@ -60,6 +59,10 @@ pub(super) fn read(file: &Path) -> Result<Scan> {
     Ok(scan)
 }
 
+fn is_tsv(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"))
+}
+
 fn refuse_absent(absent: &[String], file: &Path) -> Result<()> {
     if absent.is_empty() {
         return Ok(());
@@ -90,14 +93,16 @@ impl Columns {
         let absent: Vec<&str> = COLUMNS.into_iter().filter(|name| at(name).is_none()).collect();
         let unused: Vec<String> = header.iter().filter(|c| !COLUMNS.contains(&c.as_str())).cloned().collect();
         let shown = file.display();
-        for column in &unused {
+        // One column alone is a wrong separator rather than a wrong word.
+        for column in unused.iter().filter(|_| header.len() > 1) {
             if let Some(near) = nearest(column, &absent) {
                 return Err(usage(format!("table {shown}: unknown column {column:?}; did you mean {near:?}?")));
             }
         }
         let (Some(path), Some(label)) = (at("path"), at("label")) else {
             return Err(usage(format!(
-                "table {shown}: its first line must name the columns path,label or path,label,split; it is {:?}",
+                "table {shown}: its first line must name the columns path,label or path,label,split, separated by {}; it is {:?}",
+                if is_tsv(file) { "tabs" } else { "commas" },
                 header.join(",")
             )));
         };

@@ -34,7 +34,7 @@ fn a_table_of_paths_and_labels_is_data() {
     assert_eq!(find(&dataset, "photos/3.png").label, 1);
     assert!(dataset.notes.is_empty(), "{:?}", dataset.notes);
     let again = table.read("list.tsv", &format!("label\tpath\n{}", Table::rows('\t').replace(".png\t2", ".png\t3")));
-    assert!(message(again).contains("photos/0.png\" is"), "the columns of the header decide");
+    assert!(message(again).contains("line 4: \"3\" is listed already in line 2"), "the columns of the header decide");
     let tabs = table.read("list.tsv", &format!("path\tlabel\twidth\n{}", Table::rows('\t').replace('\n', "\t9\n")));
     let tabs = tabs.expect("data");
     assert_eq!(tabs.len(), 12);
@@ -59,7 +59,7 @@ fn a_table_may_decide_the_splits() {
 fn mistakes_in_a_table_are_named_with_their_line() {
     let table = Table::new();
     let rows = Table::rows(',');
-    let mut says = |text: String, usage: bool, expected: &[&str]| {
+    let says = |text: String, usage: bool, expected: &[&str]| {
         let result = table.read("list.csv", &text);
         assert_eq!(is_usage(&result), usage, "{text}");
         let said = message(result);
