@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use ft::error::UsageError;
 use ft::recipe::head::{self, Activation, HeadLayer, Units};
-use ft::recipe::{self, BatchNormMode, ClassWeights, Convention, Expected, LossKind, OptimizerKind, Recipe};
+use ft::recipe::{
+    self, Annealing, BatchNormMode, ClassWeights, ClipScope, Convention, DecayScope, EarlyStopping, Expected, LossKind,
+    Monitor, MultiStep, OneCycle, OptimizerKind, Phase, Plateau, Recipe, Schedule, ScheduleKind, Update,
+};
 use proptest::prelude::*;
 
 fn overrides(list: &[&str]) -> Vec<String> {
@@ -74,6 +77,107 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
     ] {
         assert!(message.contains(part), "missing: {part}\nin: {message}");
     }
+}
+
+#[test]
+fn mistakes_in_every_table_of_training_are_reported_at_once_with_their_lines() {
+    let text = "[train]\naccumulate = 0\nema = 1.0\nclip_norm = -1\nclip_value = 0.5\nmonitor = \"val_acuracy\"\nlr_decay = 1.5\n\
+                amsgrad = true\noptimizer = \"rmsprop\"\ndampening = 0.5\nepochs = 9\n\
+                [train.lr_scale]\nconv4 = 0\n\
+                [train.schedule]\nkind = \"cosine\"\nminimun = 0.1\nmilestones = [3]\nwarmup_epochs = -1\n\
+                [train.early_stopping]\npatiense = 3\nmin_delta = -1.0\n\
+                [[train.phase]]\nepochs = 2\nfreeze_before = \"all\"\n\
+                [[train.phase]]\nepoch = 2\nlr = 0\n";
+    let message = usage_error(text, &["train.steps_per_epoch=0", "train.weight_decay_on=kernel"]);
+    for part in [
+        "my.toml:2: train.accumulate: must be from 1",
+        "my.toml:3: train.ema: must be at least 0 and below 1",
+        "my.toml:4: train.clip_norm: must be above 0, it is -1",
+        "my.toml:5: train.clip_value: excludes train.clip_norm",
+        "my.toml:6: train.monitor: \"val_acuracy\" is none of \"val_accuracy\", \"val_loss\"; did you mean \"val_accuracy\"?",
+        "my.toml:7: train.lr_decay: must be above 0 and at most 1",
+        "my.toml:8: train.amsgrad: is an option of adam and adamw",
+        "my.toml:10: train.dampening: is an option of sgd in the torch convention",
+        "my.toml:11: train.epochs: is 9, but the epochs of train.phase sum to 3",
+        "my.toml:12: train.lr_scale: the factor of \"conv4\" must be above 0",
+        "my.toml:16: train.schedule.minimun: unknown key; did you mean `minimum`?",
+        "my.toml:17: train.schedule.milestones: unknown key",
+        "my.toml:18: train.schedule.warmup_epochs: must not be negative",
+        "my.toml:20: train.early_stopping.patiense: unknown key; did you mean `patience`?",
+        "my.toml:21: train.early_stopping.min_delta: must not be negative",
+        "train.phase[1]: needs the key `epochs`",
+        "train.phase[1]: needs the key `freeze_before`",
+        "my.toml:26: train.phase[1].epoch: unknown key; did you mean `epochs`?",
+        "my.toml:27: train.phase[1].lr: must be above 0",
+        "--set train.steps_per_epoch=0: train.steps_per_epoch: must be from 1",
+        "--set train.weight_decay_on=kernel: train.weight_decay_on: \"kernel\" is none of \"kernels\", \"all\"; did you mean \"kernels\"?",
+        "21 problems",
+    ] {
+        assert!(message.contains(part), "missing: {part}\nin: {message}");
+    }
+}
+
+#[test]
+fn each_kind_of_schedule_takes_its_own_keys_only() {
+    for (schedule, part) in [
+        ("kind = \"cosin\", every = 2", "did you mean \"cosine\"?"),
+        ("kind = \"step\"", "needs the key `every`"),
+        ("kind = \"step\", every = 0.0", "every: must be above 0"),
+        ("kind = \"multi_step\"", "needs the key `milestones`"),
+        ("kind = \"multi_step\", milestones = [5, 3]", "ascending"),
+        ("kind = \"exponential\"", "needs the key `factor`"),
+        ("kind = \"exponential\", factor = 1.5", "factor: must be above 0 and at most 1"),
+        ("kind = \"constant\", factor = 0.5", "factor: unknown key"),
+        ("kind = \"one_cycle\", warmup_epochs = 1", "own warm-up"),
+        ("kind = \"one_cycle\", pct_start = 1", "pct_start: must be between 0 and 1"),
+        ("kind = \"plateau\", factor = 1", "factor: must be above 0 and below 1"),
+        ("kind = \"plateau\", patients = 1", "did you mean `patience`?"),
+        ("kind = \"cosine\", momentum = 0.9", "did you mean `train.momentum`?"),
+        ("kind = \"cosine\", nesterov = true", "did you mean `train.nesterov`?"),
+        ("warmup_epochs = 10", "must be less than the 10 epochs"),
+    ] {
+        let message = usage_error("", &[&format!("train.schedule={{{schedule}}}")]);
+        assert!(message.contains(part), "{schedule}: missing {part} in {message}");
+    }
+    // The unknown kind alone is reported, not the keys of the kind that was meant.
+    assert!(!usage_error("", &["train.schedule={kind = \"cosin\", every = 2}"]).contains("problems"));
+}
+
+#[test]
+fn phases_decide_the_number_of_epochs_and_can_be_taken_back() {
+    let text = "[[train.phase]]\nepochs = 2\nfreeze_before = \"all\"\nlr = 1e-3\n[[train.phase]]\nepochs = 3\nfreeze_before = 86\n";
+    let phased = recipe::from_text(text, "my.toml", &[]).unwrap();
+    assert_eq!(phased.train.epochs, 5);
+    assert_eq!(
+        phased.train.phase,
+        [
+            Phase { epochs: 2, freeze_before: "all".to_owned(), lr: Some(1e-3) },
+            Phase { epochs: 3, freeze_before: "86".to_owned(), lr: None },
+        ]
+    );
+    assert!(usage_error(text, &["train.epochs=4"]).contains("sum to 5"));
+    let plain = recipe::from_text(text, "my.toml", &overrides(&["train.phase=none", "train.epochs=4"])).unwrap();
+    assert_eq!((plain.train.epochs, plain.train.phase), (4, vec![]));
+    let stopping = "[train.early_stopping]\npatience = 3\n";
+    let stopping = recipe::from_text(stopping, "my.toml", &overrides(&["train.early_stopping=none"])).unwrap();
+    assert_eq!(stopping.train.early_stopping, None);
+}
+
+#[test]
+fn factors_of_the_learning_rate_may_name_torch_layers_without_quotes() {
+    let text = "[train.lr_scale]\nlayer3.0.conv1 = 0.1\nlayer3.1 = 0.2\n\"layer4.0\" = 0.5\nhead = 10\n";
+    let recipe = recipe::from_text(text, "my.toml", &overrides(&["train.lr_scale.layer1.0=0.01"])).unwrap();
+    let expected = [("layer3.0.conv1", 0.1), ("layer3.1", 0.2), ("layer4.0", 0.5), ("head", 10.0), ("layer1.0", 0.01)];
+    assert_eq!(recipe.train.lr_scale, expected.map(|(name, factor)| (name.to_owned(), factor)).into());
+}
+
+#[test]
+fn momentum_and_rho_default_to_the_optimisers_and_the_conventions() {
+    let of = |sets: &[&str]| recipe::from_text("", "my.toml", &overrides(sets)).unwrap().train;
+    assert_eq!(of(&["train.optimizer=sgd"]).momentum(), 0.9);
+    assert_eq!(of(&["train.optimizer=rmsprop"]).momentum(), 0.0);
+    assert_eq!(of(&["train.optimizer=rmsprop", "train.momentum=0.5"]).momentum(), 0.5);
+    assert_eq!((of(&[]).rho(), of(&["train.convention=torch"]).rho()), (0.9, 0.99));
 }
 
 #[test]
@@ -234,37 +338,115 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         Just(ClassWeights::Auto),
         prop::collection::btree_map(text, 0.0f64..9.0, 0..3).prop_map(ClassWeights::PerClass),
     ];
-    (general, data, layers, rates, weights).prop_map(|(general, data, layers, rates, weights)| {
-        let mut recipe = Recipe { name: general.0, description: general.1, seed: general.2, ..Recipe::default() };
-        recipe.expected = general.3.map(|a| Expected {
-            dataset: "d".to_owned(),
-            test_accuracy: a,
-            tolerance: a / 3.0,
-            source: "s".to_owned(),
-        });
-        recipe.data.source = data.0;
-        recipe.data.split_file = data.1.map(PathBuf::from);
-        recipe.data.image_size = data.2;
-        recipe.data.split = recipe::Split { train: 1.0 - data.3, val: data.3 / 2.0, test: data.3 / 2.0 };
-        recipe.data.split_seed = data.4;
-        recipe.backbone.model = layers.0;
-        recipe.backbone.until = layers.1;
-        recipe.backbone.freeze_before = layers.2;
-        recipe.backbone.batch_norm = if rates.2 { BatchNormMode::Stats } else { BatchNormMode::Frozen };
-        recipe.weights.missing = layers.3;
-        recipe.weights.preprocessing = layers.4;
-        recipe.train.lr = rates.0;
-        recipe.train.momentum = Some(rates.1 * 0.99);
-        recipe.train.nesterov = !rates.2;
-        recipe.train.epsilon = rates.3;
-        recipe.train.label_smoothing = rates.4;
-        recipe.train.class_weights = weights;
-        if !rates.2 {
-            recipe.train.optimizer = OptimizerKind::Sgd;
-            recipe.train.loss = LossKind::Sigmoid;
-            recipe.train.convention = Convention::Torch;
-        }
-        recipe
+    let course = (schedules(), prop::collection::vec(phases(), 0..3), any::<(bool, bool)>());
+    let stopping = prop::option::of((0usize..9, 0.0f64..1.0, prop::option::of(monitors())));
+    (general, data, layers, rates, weights, course, stopping).prop_map(
+        |(general, data, layers, rates, weights, course, stopping)| {
+            let mut recipe = Recipe { name: general.0, description: general.1, seed: general.2, ..Recipe::default() };
+            recipe.expected = general.3.map(|a| Expected {
+                dataset: "d".to_owned(),
+                test_accuracy: a,
+                tolerance: a / 3.0,
+                source: "s".to_owned(),
+            });
+            recipe.data.source = data.0;
+            recipe.data.split_file = data.1.map(PathBuf::from);
+            recipe.data.image_size = data.2;
+            recipe.data.split = recipe::Split { train: 1.0 - data.3, val: data.3 / 2.0, test: data.3 / 2.0 };
+            recipe.data.split_seed = data.4;
+            recipe.backbone.model = layers.0;
+            recipe.backbone.until = layers.1;
+            recipe.backbone.freeze_before = layers.2;
+            recipe.backbone.batch_norm = if rates.2 { BatchNormMode::Stats } else { BatchNormMode::Frozen };
+            recipe.weights.missing = layers.3;
+            recipe.weights.preprocessing = layers.4;
+            recipe.train.lr = rates.0;
+            recipe.train.momentum = Some(rates.1 * 0.99);
+            recipe.train.nesterov = !rates.2;
+            recipe.train.epsilon = rates.3;
+            recipe.train.label_smoothing = rates.4;
+            recipe.train.class_weights = weights;
+            if !rates.2 {
+                recipe.train.optimizer = OptimizerKind::Sgd;
+                recipe.train.loss = LossKind::Sigmoid;
+                recipe.train.convention = Convention::Torch;
+            }
+            recipe.train.epochs = 5000;
+            recipe.train.schedule = course.0;
+            recipe.train.phase = course.1;
+            if !recipe.train.phase.is_empty() {
+                recipe.train.epochs = recipe.train.phase.iter().map(|phase| phase.epochs).sum();
+            }
+            if course.2.0 {
+                recipe.train.clip_norm = Some(rates.0);
+                recipe.train.clip_norm_scope = ClipScope::Parameter;
+                recipe.train.weight_decay_on = DecayScope::All;
+                recipe.train.ema = Some(rates.4);
+                recipe.train.lr_scale = [("layer3.0".to_owned(), 0.5), ("head".to_owned(), rates.0)].into();
+            }
+            if course.2.1 {
+                recipe.train.accumulate = 4;
+                recipe.train.steps_per_epoch = Some(90);
+                recipe.train.validation_steps = Some(20);
+                recipe.train.monitor = Monitor::ValLoss;
+                recipe.train.lr_decay = rates.1;
+                recipe.train.rho = Some(rates.4);
+            }
+            recipe.train.early_stopping =
+                stopping.map(|(patience, min_delta, monitor)| EarlyStopping { patience, min_delta, monitor });
+            recipe
+        },
+    )
+}
+
+fn monitors() -> impl Strategy<Value = Monitor> {
+    prop_oneof![Just(Monitor::ValAccuracy), Just(Monitor::ValLoss)]
+}
+
+fn phases() -> impl Strategy<Value = Phase> {
+    (5usize..9, "[a-m_0-9]{2,9}", prop::option::of(1e-9f64..1.0)).prop_map(|(epochs, freeze_before, lr)| Phase {
+        epochs,
+        freeze_before,
+        lr,
+    })
+}
+
+fn schedules() -> impl Strategy<Value = Schedule> {
+    let factor = || 0.01f64..0.99;
+    let length = || prop::option::of(0.1f64..9.0);
+    let kinds = prop_oneof![
+        Just(ScheduleKind::Constant),
+        (0.1f64..9.0, factor()).prop_map(|(every, factor)| ScheduleKind::Step { every, factor }),
+        (prop::collection::vec(0.1f64..9.0, 0..4), factor()).prop_map(|(mut milestones, factor)| {
+            milestones.sort_by(f64::total_cmp);
+            ScheduleKind::MultiStep(MultiStep { milestones, factor })
+        }),
+        (0.1f64..9.0, factor(), any::<bool>()).prop_map(|(every, factor, staircase)| ScheduleKind::Exponential {
+            every,
+            factor,
+            staircase
+        }),
+        (0.0f64..1.0, length()).prop_map(|(minimum, epochs)| ScheduleKind::Cosine { minimum, epochs }),
+        (0.0f64..1.0, factor(), length()).prop_map(|(minimum, power, epochs)| ScheduleKind::Polynomial {
+            minimum,
+            power,
+            epochs
+        }),
+        (factor(), any::<bool>()).prop_map(|(pct_start, linear)| {
+            let anneal = if linear { Annealing::Linear } else { Annealing::Cos };
+            ScheduleKind::OneCycle(OneCycle { pct_start, anneal, ..OneCycle::default() })
+        }),
+        (factor(), 0usize..9, prop::option::of(any::<bool>()), monitors()).prop_map(
+            |(factor, patience, relative, monitor)| {
+                ScheduleKind::Plateau(Plateau { factor, patience, relative, monitor, ..Plateau::default() })
+            }
+        ),
+    ];
+    (kinds, 0.0f64..4.0, factor(), any::<bool>()).prop_map(|(kind, warmup, warmup_start, each_step)| {
+        let warmup_epochs = if matches!(kind, ScheduleKind::OneCycle(_)) { 0.0 } else { warmup };
+        let fixed = matches!(kind, ScheduleKind::OneCycle(_) | ScheduleKind::Plateau(_));
+        let update = (!fixed).then_some(if each_step { Update::Step } else { Update::Epoch });
+        Schedule { kind, warmup_epochs, warmup_start, update }
     })
 }
 
@@ -370,7 +552,11 @@ proptest! {
         let text = recipe.to_toml().unwrap();
         let again = recipe::from_text(&text, "resolved.toml", &[]);
         prop_assert!(again.is_ok(), "{:#}\n{text}", again.unwrap_err());
-        prop_assert_eq!(again.unwrap(), recipe);
+        prop_assert_eq!(again.unwrap(), recipe.clone());
+        // The lists of runs read it without the checks.
+        let plain: Result<Recipe, _> = toml::from_str(&text);
+        prop_assert!(plain.is_ok(), "{}\n{text}", plain.unwrap_err());
+        prop_assert_eq!(plain.unwrap(), recipe);
     }
 
     #[test]

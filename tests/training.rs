@@ -181,6 +181,135 @@ fn batch_norm_modes_decide_what_of_the_unfrozen_part_changes() {
     }
 }
 
+/// Phases, averaged weights, accumulation, a schedule and early stopping, as a recipe file says it.
+const PHASED: &str = r#"
+    name = "phased"
+    [data]
+    source = "photos"
+    image_size = 48
+    [backbone]
+    model = "resnet50v2"
+    until = "conv3_block1_out"
+    [weights]
+    source = "resnet.safetensors"
+    [head]
+    layers = ["gap", "dense(8, relu)", "batch_norm", "dropout(0.2)", "dense(classes)"]
+    [train]
+    batch_size = 4
+    accumulate = 2
+    ema = 0.9
+    lr = 1e-3
+    steps_per_epoch = 5
+    monitor = "val_loss"
+    lr_decay = 0.5
+    [train.lr_scale]
+    head = 2.0
+    [train.schedule]
+    kind = "cosine"
+    minimum = 1e-5
+    warmup_epochs = 0.5
+    [train.early_stopping]
+    patience = 2
+    [[train.phase]]
+    epochs = 2
+    freeze_before = "all"
+    lr = 1e-2
+    [[train.phase]]
+    epochs = 1
+    freeze_before = "conv3_block1_2_conv"
+    [[train.phase]]
+    epochs = 3
+    freeze_before = "conv3"
+    "#;
+
+#[test]
+fn a_phased_recipe_trains_part_after_part_and_gives_the_same_bits_however_it_is_computed() {
+    let shop = Workshop::new();
+    shop.photos("photos", 12);
+    let weights = shop.resnet_weights();
+    let recipe = shop.write("phased.toml", PHASED);
+    let train = |more: &[&str]| shop.train(&[&["recipe", recipe.to_str().unwrap()], more].concat());
+    let (result, folder) = train(&["--threads", "1"]);
+    let essence = Essence::of(&folder);
+    for more in [&["--threads", "2"][..], &["--threads", "3", "--set", "train.cache_features=false"]] {
+        essence.assert_same(&Essence::of(&train(more).1), &format!("{more:?}"));
+    }
+    let epochs = result["epochs"].as_u64().unwrap() as usize;
+    assert_eq!(essence.metrics.len(), epochs);
+    match epochs {
+        6 => assert!(result["stopped_early"].is_null(), "{result}"),
+        _ => assert!(result["stopped_early"].as_str().unwrap().contains("val_loss"), "{result}"),
+    }
+    // 5 batches are 3 updates; a phase ends near the minimum of its cosine.
+    let rates: Vec<f64> = essence.metrics.iter().map(|row| row["lr"].parse().unwrap()).collect();
+    assert!(rates[0] > rates[1] && rates[2] > 1e-5 && rates[2] < 1e-3, "{rates:?}");
+    assert!(rates[3] > rates[2], "the schedule begins anew: {rates:?}");
+    // What no phase trains is what it was, and some of what the second and third phase train has changed.
+    assert!(result["frozen_sha256"].is_string());
+    let changed = |name: &str| essence.last[name] != bits(&weights[name]);
+    assert!(!changed("conv2_block1_1_conv/kernel") && !changed("conv2_block3_3_conv/kernel"));
+    assert!(changed("conv3_block1_1_conv/kernel") && changed("conv3_block1_3_conv/kernel"));
+    let best = essence.metrics.iter().min_by(|a, b| {
+        let loss = |row: &std::collections::BTreeMap<String, String>| row["val_loss"].parse::<f64>().unwrap();
+        loss(a).total_cmp(&loss(b))
+    });
+    assert_eq!(best.unwrap()["epoch"], result["best_epoch"].to_string());
+}
+
+/// The best weights may be those of an earlier phase, whose first half is another than the one that was cached last.
+#[test]
+fn predictions_are_those_of_the_best_weights_from_whatever_phase() {
+    let shop = Workshop::new();
+    shop.photos("photos", 12);
+    shop.resnet_weights();
+    let recipe = shop.write("phased.toml", PHASED);
+    // Nothing can be learnt at such a rate after the first phase; the front is trained, then frozen again.
+    let phases = "train.phase=[{ epochs = 2, freeze_before = \"conv3\", lr = 1e-3 }, { epochs = 1, freeze_before = \"none\", lr = 0.5 }, \
+                  { epochs = 1, freeze_before = \"all\", lr = 0.5 }]";
+    let set = [
+        "--set",
+        phases,
+        "--set",
+        "train.ema=none",
+        "--set",
+        "train.optimizer=sgd",
+        "--set",
+        "train.monitor=val_accuracy",
+    ];
+    let (result, folder) = shop.train(&[&["recipe", recipe.to_str().unwrap()], &set[..]].concat());
+    assert!(result["best_epoch"].as_u64().unwrap() <= 2, "the test wants the best epoch in the first phase: {result}");
+    let predictions = csv_rows(&folder.join("predictions.csv"));
+    let val: Vec<_> = predictions.iter().filter(|row| row["split"] == "val").collect();
+    let right = val.iter().filter(|row| row["truth"] == row["predicted"]).count();
+    assert_eq!(result["best_val_accuracy"].as_f64().unwrap(), right as f64 / val.len() as f64);
+}
+
+#[test]
+fn finding_a_learning_rate_leaves_no_trace_on_what_follows() {
+    let shop = Workshop::new();
+    shop.photos("photos", 12);
+    shop.resnet_weights();
+    let recipe = shop.resnet_recipe();
+    let arguments = ["lr-find", recipe.to_str().unwrap(), "--offline", "--from", "1e-6", "--to", "10", "--steps", "40"];
+    let found = shop.run(&[&arguments[..], &["--json", "--plot", "rates.png"]].concat()).code(0).json();
+    assert!(shop.run_folders().is_empty(), "no run is recorded");
+    assert!(fs::read(shop.path("rates.png")).unwrap().starts_with(b"\x89PNG") && shop.path("rates.svg").is_file());
+    let points = found["points"].as_array().unwrap();
+    assert!(points.len() > 10 && points[0]["lr"].as_f64().unwrap() == 1e-6, "{found}");
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert_eq!(number("suggestion"), number("steepest").min(number("minimum_tenth")));
+    let table = shop.run(&arguments).code(0);
+    assert!(table.stdout.contains("suggestion") && table.stdout.contains("--set train.lr="), "{}", table.all());
+    let after = Essence::of(&shop.train(&["recipe", recipe.to_str().unwrap()]).1);
+    let clean = Workshop::new();
+    clean.photos("photos", 12);
+    let recipe = clean.resnet_recipe();
+    after.assert_same(&Essence::of(&clean.train(&["recipe", recipe.to_str().unwrap()]).1), "never searched");
+    shop.run(&["lr-find", recipe.to_str().unwrap(), "--from", "1", "--to", "0.1"])
+        .code(2)
+        .says(&["must begin above 0 and rise"]);
+}
+
 /// Where the cached half ends, fused kernels must not give other bits than the whole network in one go.
 #[test]
 fn wherever_the_frozen_part_ends_the_cache_changes_no_bit() {

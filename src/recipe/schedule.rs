@@ -225,8 +225,8 @@ enum Kind {
     Plateau,
 }
 
-words!(Kind: Constant = "constant", Step = "step", MultiStep = "multi_step", Exponential = "exponential", Cosine = "cosine",
-    Polynomial = "polynomial",    OneCycle = "one_cycle", Plateau = "plateau");
+words!(Kind: Constant = "constant", Step = "step", MultiStep = "multi_step", Exponential = "exponential",
+    Cosine = "cosine", Polynomial = "polynomial", OneCycle = "one_cycle", Plateau = "plateau");
 
 const SCHEDULE: &str = "train.schedule";
 

@@ -85,3 +85,96 @@ fn check_names(graph: &Graph, table: &BTreeMap<String, f64>) -> Result<()> {
         unknown.join("; ")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::UsageError;
+    use crate::models::{Architecture, attach_head};
+    use crate::recipe::head;
+
+    fn graph(architecture: &str, layers: &[&str]) -> Graph {
+        let mut graph = Architecture::find(architecture).unwrap().backbone((64, 64)).unwrap();
+        let layers: Vec<String> = layers.iter().map(|layer| (*layer).to_owned()).collect();
+        attach_head(&mut graph, &head::parse(&layers).unwrap(), 5).unwrap();
+        graph
+    }
+
+    fn options(graph: &Graph, train: &Train) -> BTreeMap<String, ParameterOptions> {
+        parameter_options(graph, train).unwrap()
+    }
+
+    #[test]
+    fn each_stage_of_a_resnet_learns_slower_than_the_next() {
+        let graph = graph("resnet50v2", &["gap", "dense(32)", "batch_norm", "dense(classes)"]);
+        let train = Train { lr_decay: 0.5, ..Train::default() };
+        let options = options(&graph, &train);
+        assert_eq!(options.len(), graph.params.len());
+        for (name, scale) in [
+            ("conv1_conv/kernel", 1.0 / 32.0),
+            ("conv2_block1_0_conv/bias", 1.0 / 16.0),
+            ("conv3_block4_3_conv/kernel", 1.0 / 8.0),
+            ("conv4_block1_preact_bn/gamma", 1.0 / 4.0),
+            ("conv5_block3_3_conv/kernel", 0.5),
+            // The last batch norm is no stage of its own.
+            ("post_bn/gamma", 0.5),
+        ] {
+            assert_eq!(options[name].lr_scale, scale, "{name}");
+        }
+        let head = graph.params.iter().filter(|p| graph.layers.iter().any(|l| l.head && l.name == p.layer));
+        assert!(head.clone().count() > 4 && head.map(|p| options[&p.name].lr_scale).all(|scale| scale == 1.0));
+    }
+
+    #[test]
+    fn stages_of_vgg_and_of_a_torch_resnet_count_down_from_the_head() {
+        for (architecture, first, last) in [
+            ("vgg16", "block1_conv1/kernel", "block5_conv3/bias"),
+            ("resnet50-torch", "conv1.weight", "layer4.2.bn3.weight"),
+        ] {
+            let graph = graph(architecture, &["gap", "dense(classes)"]);
+            let options = options(&graph, &Train { lr_decay: 0.5, ..Train::default() });
+            assert_eq!((options[first].lr_scale, options[last].lr_scale), (1.0 / 32.0, 0.5), "{architecture}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_name_of_a_table_replaces_the_decay() {
+        let graph = graph("resnet50v2", &["gap", "dense(classes)"]);
+        let table = [("conv4", 0.1), ("conv4_block2", 0.2), ("conv4_block2_1_conv", 0.3), ("head", 10.0)];
+        let lr_scale = table.map(|(name, factor)| (name.to_owned(), factor)).into();
+        let options = options(&graph, &Train { lr_decay: 0.5, lr_scale, ..Train::default() });
+        for (name, scale) in [
+            ("conv4_block1_1_conv/kernel", 0.1),
+            ("conv4_block2_2_conv/kernel", 0.2),
+            ("conv4_block2_1_conv/kernel", 0.3),
+            ("conv5_block1_1_conv/kernel", 0.5),
+        ] {
+            assert_eq!(options[name].lr_scale, scale, "{name}");
+        }
+        let last = graph.params.last().map(|p| options[&p.name].lr_scale);
+        assert_eq!(last, Some(10.0));
+    }
+
+    #[test]
+    fn weight_decay_spares_biases_and_batch_norms_unless_the_recipe_wants_it_on_all() {
+        let graph = graph("resnet50v2", &["gap", "dense(32)", "batch_norm", "dense(classes)"]);
+        let kernels = options(&graph, &Train::default());
+        for spec in &graph.params {
+            assert_eq!(kernels[&spec.name].weight_decay, spec.name.ends_with("/kernel"), "{}", spec.name);
+        }
+        let all = options(&graph, &Train { weight_decay_on: DecayScope::All, ..Train::default() });
+        assert!(all.values().all(|options| options.weight_decay));
+    }
+
+    #[test]
+    fn all_unknown_names_of_a_table_are_told_with_what_is_near() {
+        let graph = graph("resnet50v2", &["gap", "dense(classes)"]);
+        let table = [("conv44", 0.1), ("haed", 10.0), ("conv5", 0.5)].map(|(n, f)| (n.to_owned(), f)).into();
+        let error = lr_scales(&graph, 1.0, &table).unwrap_err();
+        let message = &error.downcast_ref::<UsageError>().expect("a usage error").0;
+        for part in ["\"conv44\"", "did you mean \"conv4\"?", "\"haed\"", "did you mean \"head\"?"] {
+            assert!(message.contains(part), "missing {part} in {message}");
+        }
+        assert!(!message.contains("\"conv5\""), "{message}");
+    }
+}

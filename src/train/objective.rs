@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 
 use super::source::{FeatureBatch, Mixed};
@@ -66,6 +66,9 @@ impl Objective {
             Kind::Softmax(config) => softmax_cross_entropy(logits, labels, config),
             Kind::Sigmoid { config, class_weights } => {
                 let (batch, classes) = logits.dims2()?;
+                if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+                    bail!("the label {label} is not one of {classes} classes");
+                }
                 let column = |values: Vec<f32>| Tensor::from_vec(values, (batch, 1), &Device::Cpu);
                 let one_hot: Vec<f32> = labels
                     .iter()
@@ -75,7 +78,8 @@ impl Objective {
                 let (losses, gradients) = sigmoid_cross_entropy(logits, &targets, config)?;
                 let weight =
                     |label: &u32| class_weights.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0);
-                let weights = column(labels.iter().map(weight).collect())?.to_device(logits.device())?;
+                let weights = column(labels.iter().map(weight).collect())?;
+                let weights = weights.to_dtype(losses.dtype())?.to_device(logits.device())?;
                 let share = 1.0 / (batch * classes) as f64;
                 let loss = (losses.broadcast_mul(&weights)?.sum_all()? * share)?;
                 let gradient = (gradients.broadcast_mul(&weights)? * share)?;
@@ -112,4 +116,108 @@ fn check_names(table: &BTreeMap<String, f64>, classes: &[String]) -> Result<()> 
         return Ok(());
     }
     Err(usage(format!("train.class_weights names {}, but the classes are {}", unknown.join(", "), classes.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: usize = 3;
+    const LABELS: [u32; 4] = [2, 0, 0, 1];
+
+    fn names() -> Vec<String> {
+        ["a", "b", "c"].map(str::to_owned).to_vec()
+    }
+
+    fn objective(train: &Train) -> Objective {
+        Objective::new(train, &names(), &LABELS).unwrap()
+    }
+
+    fn logits() -> Vec<f64> {
+        vec![0.3, -1.2, 0.8, 2.0, 0.1, -0.4, -0.7, 0.6, 1.1, 0.0, 0.2, -2.5]
+    }
+
+    fn tensor(values: &[f64]) -> Tensor {
+        Tensor::from_slice(values, (LABELS.len(), CLASSES), &Device::Cpu).unwrap()
+    }
+
+    fn batch(mixed: Option<Mixed>) -> FeatureBatch {
+        FeatureBatch { crossing: Vec::new(), labels: LABELS.to_vec(), mixed }
+    }
+
+    fn scalar(tensor: &Tensor) -> f64 {
+        tensor.to_scalar::<f64>().unwrap()
+    }
+
+    /// Every loss with smoothing, class weights and convention.
+    fn recipes() -> Vec<Train> {
+        let table = [("a".to_owned(), 2.0), ("c".to_owned(), 0.5)].into();
+        let weights = [ClassWeights::None, ClassWeights::Auto, ClassWeights::PerClass(table)];
+        let mut all = Vec::new();
+        for loss in [LossKind::Softmax, LossKind::Sigmoid] {
+            for convention in [Convention::Keras, Convention::Torch] {
+                for label_smoothing in [0.0, 0.2] {
+                    for class_weights in weights.clone() {
+                        all.push(Train { loss, convention, label_smoothing, class_weights, ..Train::default() });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn gradients_of_all_losses_and_mixtures_agree_with_finite_differences() {
+        let step = 1e-5;
+        for train in recipes() {
+            for mixed in [None, Some(Mixed { labels: vec![0, 1, 0, 2], share: 0.3 })] {
+                let (objective, batch) = (objective(&train), batch(mixed));
+                let (_, gradient) = objective.loss_of(&tensor(&logits()), &batch).unwrap();
+                let gradient: Vec<f64> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+                for (i, gradient) in gradient.iter().enumerate() {
+                    let at = |offset: f64| {
+                        let mut moved = logits();
+                        moved[i] += offset;
+                        scalar(&objective.loss_of(&tensor(&moved), &batch).unwrap().0)
+                    };
+                    let slope = (at(step) - at(-step)) / (2.0 * step);
+                    assert!((slope - gradient).abs() < 1e-9, "{train:?}: element {i}: {gradient} but {slope}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mixture_has_the_loss_of_both_labels_by_their_shares() {
+        for train in recipes() {
+            let objective = objective(&train);
+            let others = vec![0, 1, 0, 2];
+            let loss = |labels: &[u32]| scalar(&objective.loss(&tensor(&logits()), labels).unwrap().0);
+            let (first, second) = (loss(&LABELS), loss(&others));
+            for share in [0.0f32, 0.25, 1.0] {
+                let batch = batch(Some(Mixed { labels: others.clone(), share }));
+                let mixed = scalar(&objective.loss_of(&tensor(&logits()), &batch).unwrap().0);
+                let expected = f64::from(share) * first + (1.0 - f64::from(share)) * second;
+                assert!((mixed - expected).abs() < 1e-12, "{train:?}: {mixed} but {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn automatic_class_weights_give_every_class_the_same_say() {
+        let weights = class_weights(&ClassWeights::Auto, &names(), &LABELS).unwrap().unwrap();
+        // As scikit-learn's "balanced": photos / (classes * photos of the class).
+        assert_eq!(weights, [4.0 / 6.0, 4.0 / 3.0, 4.0 / 3.0]);
+        let say = |class: u32| weights[class as usize] * LABELS.iter().filter(|l| **l == class).count() as f32;
+        assert_eq!((say(0), say(1)), (say(1), say(2)));
+        let absent = class_weights(&ClassWeights::Auto, &names(), &[0, 0, 1]).unwrap().unwrap();
+        assert!(absent.iter().all(|w| w.is_finite()), "{absent:?}");
+    }
+
+    #[test]
+    fn weights_of_unknown_classes_are_a_usage_error() {
+        let wanted = ClassWeights::PerClass([("rose".to_owned(), 2.0)].into());
+        let error = class_weights(&wanted, &names(), &LABELS).unwrap_err();
+        assert!(error.is::<crate::error::UsageError>() && error.to_string().contains("rose"), "{error}");
+    }
 }

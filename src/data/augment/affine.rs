@@ -128,45 +128,53 @@ impl Value for f32 {
 
 /// Transforms `[height, width, 3]`, interpolating linearly between pixels.
 pub(super) fn transform<T: Value>(values: &[T], width: usize, affine: &Affine, fill: Fill) -> Vec<T> {
-    let stride = width * 3;
-    let height = values.len() / stride.max(1);
-    let map = affine.map(width, height);
+    let source = Source { values, width, height: values.len() / (width * 3).max(1) };
+    let map = affine.map(width, source.height);
     let outside = [T::from_f32(fill.outside()); 3];
     let mut out = Vec::with_capacity(values.len());
-    for row in 0..height {
-        let along = |factor: [f64; 3], column: usize| factor[0] * column as f64 + factor[1] * row as f64 + factor[2];
+    for row in 0..source.height {
+        let along = |[by_column, by_row, offset]: [f64; 3], column: usize| {
+            by_column * column as f64 + by_row * row as f64 + offset
+        };
         for column in 0..width {
-            let at = |factor, length| fill.position(along(factor, column), length);
-            let pixel = match (at(map.row, height), at(map.column, width)) {
-                (Some(y), Some(x)) => interpolate(values, stride, y, x),
-                _ => outside,
-            };
+            let y = fill.position(along(map.row, column), source.height);
+            let x = fill.position(along(map.column, column), width);
+            let pixel = y.zip(x).map_or(outside, |(y, x)| source.interpolate(y, x));
             out.extend_from_slice(&pixel);
         }
     }
     out
 }
 
-/// The value at row `y`, column `x`, which lie in the image or less than a pixel beside it.
-fn interpolate<T: Value>(values: &[T], stride: usize, y: f64, x: f64) -> [T; 3] {
-    let (top, left) = (y.floor(), x.floor());
-    let (down, right) = ((y - top) as f32, (x - left) as f32);
-    let (height, width) = (values.len() / stride, stride / 3);
-    // Negative numbers become 0: the same pixel twice, as reflection has it.
-    let (y0, x0) = (top as usize, left as usize);
-    let y1 = ((top + 1.0) as usize).min(height - 1);
-    let x1 = ((left + 1.0) as usize).min(width - 1);
-    let pixel = |y: usize, x: usize| -> [f32; 3] {
-        let start = y.min(height - 1) * stride + x * 3;
-        match values.get(start..start + 3) {
+/// An image to read between its pixels.
+struct Source<'a, T> {
+    values: &'a [T],
+    width: usize,
+    height: usize,
+}
+
+impl<T: Value> Source<'_, T> {
+    /// The value at row `y`, column `x`, which lie in the image or less than a pixel beside it.
+    fn interpolate(&self, y: f64, x: f64) -> [T; 3] {
+        let (top, left) = (y.floor(), x.floor());
+        let (down, right) = ((y - top) as f32, (x - left) as f32);
+        // Beside the image: the pixel of the edge twice, as reflection has it. A negative float becomes 0.
+        let (y0, x0) = (top as usize, left as usize);
+        let y1 = ((top + 1.0) as usize).min(self.height - 1);
+        let x1 = ((left + 1.0) as usize).min(self.width - 1);
+        let (a, b, c, d) = (self.pixel(y0, x0), self.pixel(y0, x1), self.pixel(y1, x0), self.pixel(y1, x1));
+        std::array::from_fn(|i| {
+            let above = a[i] + (b[i] - a[i]) * right;
+            let below = c[i] + (d[i] - c[i]) * right;
+            T::from_f32(above + (below - above) * down)
+        })
+    }
+
+    fn pixel(&self, y: usize, x: usize) -> [f32; 3] {
+        let start = (y * self.width + x) * 3;
+        match self.values.get(start..start + 3) {
             Some(&[red, green, blue]) => [red.into(), green.into(), blue.into()],
             _ => [0.0; 3],
         }
-    };
-    let (a, b, c, d) = (pixel(y0, x0), pixel(y0, x1), pixel(y1, x0), pixel(y1, x1));
-    std::array::from_fn(|i| {
-        let above = a[i] + (b[i] - a[i]) * right;
-        let below = c[i] + (d[i] - c[i]) * right;
-        T::from_f32(above + (below - above) * down)
-    })
+    }
 }

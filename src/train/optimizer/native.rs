@@ -196,6 +196,10 @@ impl Gradient<f32> {
     /// The clipped gradient `g` of the element `p` with its weight decay.
     #[inline(always)]
     fn of(self, p: f32, g: f32) -> f32 {
-        (g * self.scale).clamp(-self.limit, self.limit) + self.decay * p
+        let g = g * self.scale;
+        // Unlike `max` and `min` this keeps what is no number, and unlike `clamp` it cannot panic inside the loop.
+        let g = if g > self.limit { self.limit } else { g };
+        let g = if g < -self.limit { -self.limit } else { g };
+        g + self.decay * p
     }
 }
