@@ -53,6 +53,9 @@ pub struct RunResult {
     /// Wall-clock time of the whole run.
     pub seconds: f64,
     pub train_images_per_second: f64,
+    /// Photos used, in all splits.
+    #[serde(default)]
+    pub images: usize,
     pub skipped_images: usize,
     /// Ended by the user before the last epoch.
     pub interrupted: bool,
