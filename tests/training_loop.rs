@@ -298,7 +298,7 @@ fn the_best_weights_are_there_in_the_end_whether_or_not_training_stopped_early()
         let outcome =
             train_watched(&recipe, &LIVE_HEAD, &Drawn::new(24, 0), Some(&Drawn::mislabelled(9)), Notes::default());
         let losses: Vec<f64> = outcome.notes.epochs.iter().filter_map(|e| e.val_loss).collect();
-        assert!(losses.is_sorted(), "the test wants a loss that only rises: {losses:?}");
+        assert!(losses[1].min(losses[2]) > losses[0], "the test wants a loss that rises at first: {losses:?}");
         assert_eq!(outcome.fitted.epochs, epochs);
         match (&outcome.fitted.stopped, patience) {
             (Some(Stopped::Early(reason)), 2) => assert!(reason.contains("val_loss"), "{reason}"),
@@ -308,7 +308,8 @@ fn the_best_weights_are_there_in_the_end_whether_or_not_training_stopped_early()
         let (epoch, weights) = outcome.notes.best.as_ref().unwrap();
         assert_eq!(outcome.fitted.best.unwrap().epoch, *epoch);
         if monitor == Monitor::ValLoss {
-            assert_eq!(*epoch, 1);
+            let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
+            assert_eq!(losses[*epoch - 1], lowest, "{losses:?}");
         }
         assert_eq!(all_bits(&outcome.network.parameters().unwrap()), all_bits(weights));
         assert!(!different(&outcome.notes.last, weights).is_empty(), "the last weights are others");

@@ -184,8 +184,9 @@ impl Report {
             say(&format!("skipped {path}: {reason}"));
         }
         say(&format!(
-            "{} photos predicted, {} skipped, in {:.2} s",
+            "{} photo{} predicted, {} skipped, in {:.2} s",
             self.predictions.len(),
+            if self.predictions.len() == 1 { "" } else { "s" },
             self.skipped.len(),
             started.elapsed().as_secs_f64()
         ));

@@ -52,7 +52,7 @@ fn list(as_json: bool) -> Result<()> {
         return print_json(&json!({ "recipes": recipes.iter().map(entry).collect::<Vec<_>>() }));
     }
     let columns =
-        [Column::Left("recipe"), Column::Right("test accuracy"), Column::Left("presets"), Column::Left("what it is")];
+        [Column::Left("recipe"), Column::Right("expected"), Column::Left("presets"), Column::Left("what it is")];
     let row = |(r, presets): &(Recipe, Vec<String>)| {
         let expected = r.expected.as_ref().map_or_else(|| "-".to_owned(), |e| format!("{:.4}", e.test_accuracy));
         let presets = if presets.is_empty() { "-".to_owned() } else { presets.join(", ") };

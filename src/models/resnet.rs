@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::graph::Graph;
 use super::layer::Op;
+use super::resnet_basic::enter_block;
 use super::spec::Naming;
 
 const KERAS_EPS: f64 = 1.001e-5;
@@ -67,26 +68,34 @@ fn keras_block(g: &mut Graph, name: &str, filters: usize, stride: usize, project
 /// torchvision's `resnet50` for blocks `[3, 4, 6, 3]`; `resnet101` for `[3, 4, 23, 3]`. `size` is (height, width).
 pub fn torchvision(size: (usize, usize), blocks: [usize; 4], top: Option<usize>) -> Result<Graph> {
     let mut g = Graph::new(Naming::Torch, size);
+    torchvision_stem(&mut g)?;
+    for (i, &count) in blocks.iter().enumerate() {
+        for block in 0..count {
+            let name = enter_block(&mut g, i, block);
+            torchvision_block(&mut g, &name, 64 << i, if block == 0 && i > 0 { 2 } else { 1 }, block == 0)?;
+        }
+    }
+    torchvision_top(&mut g, top)?;
+    Ok(g)
+}
+
+/// The first layers of torchvision's ResNets of all depths.
+pub(super) fn torchvision_stem(g: &mut Graph) -> Result<usize> {
     g.enter(&["conv1"]);
     g.then("conv1", Op::conv_padded(64, 7, 2, 3, false))?;
     g.then("bn1", Op::torch_batch_norm())?;
     g.then("relu", Op::Relu)?;
-    g.then("maxpool", Op::max_pool(3, 2, 1))?;
-    for (i, &count) in blocks.iter().enumerate() {
-        for block in 0..count {
-            let stage = format!("layer{}", i + 1);
-            let name = format!("{stage}.{block}");
-            let aliases = [format!("conv{}", i + 2), format!("conv{}_block{}", i + 2, block + 1)];
-            g.enter(&[&aliases[0], &stage, &aliases[1], &name]);
-            torchvision_block(&mut g, &name, 64 << i, if block == 0 && i > 0 { 2 } else { 1 }, block == 0)?;
-        }
-    }
-    if let Some(classes) = top {
+    g.then("maxpool", Op::max_pool(3, 2, 1))
+}
+
+/// The classifier of torchvision's ResNets, if one is wanted.
+pub(super) fn torchvision_top(g: &mut Graph, classes: Option<usize>) -> Result<()> {
+    if let Some(classes) = classes {
         g.enter(&["top"]);
         g.then("avgpool", Op::GlobalAvgPool)?;
         g.then("fc", Op::Dense { units: classes })?;
     }
-    Ok(g)
+    Ok(())
 }
 
 fn torchvision_block(g: &mut Graph, name: &str, filters: usize, stride: usize, project: bool) -> Result<usize> {

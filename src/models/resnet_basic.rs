@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::graph::Graph;
 use super::layer::Op;
+use super::resnet::{torchvision_stem, torchvision_top};
 use super::spec::Naming;
 use crate::ops::Subsample;
 
@@ -22,11 +23,7 @@ pub(super) enum Shortcut {
 /// torchvision's `resnet18` for blocks `[2, 2, 2, 2]`; `resnet34` for `[3, 4, 6, 3]`. `size` is (height, width).
 pub fn torchvision(size: (usize, usize), blocks: [usize; 4], top: Option<usize>) -> Result<Graph> {
     let mut g = Graph::new(Naming::Torch, size);
-    g.enter(&["conv1"]);
-    g.then("conv1", Op::conv_padded(64, 7, 2, 3, false))?;
-    g.then("bn1", Op::torch_batch_norm())?;
-    g.then("relu", Op::Relu)?;
-    g.then("maxpool", Op::max_pool(3, 2, 1))?;
+    torchvision_stem(&mut g)?;
     for (i, &count) in blocks.iter().enumerate() {
         for block in 0..count {
             let first = block == 0 && i > 0;
@@ -35,11 +32,7 @@ pub fn torchvision(size: (usize, usize), blocks: [usize; 4], top: Option<usize>)
             basic_block(&mut g, &name, 64 << i, if first { 2 } else { 1 }, shortcut)?;
         }
     }
-    if let Some(classes) = top {
-        g.enter(&["top"]);
-        g.then("avgpool", Op::GlobalAvgPool)?;
-        g.then("fc", Op::Dense { units: classes })?;
-    }
+    torchvision_top(&mut g, top)?;
     Ok(g)
 }
 

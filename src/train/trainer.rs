@@ -69,6 +69,10 @@ struct Trained {
 
 /// Leads training through its batches.
 pub(super) trait Course {
+    /// What messages call a step.
+    fn place(&self, step: u64) -> String {
+        format!("step {step}")
+    }
     /// Sees a batch before its update; false to end here.
     ///
     /// # Errors
@@ -80,6 +84,7 @@ pub(super) trait Course {
 
 /// An epoch of ordinary training.
 struct EpochCourse<'a> {
+    epoch: usize,
     pace: &'a mut Pace,
     observer: &'a mut dyn Observer,
     trained: Trained,
@@ -87,6 +92,10 @@ struct EpochCourse<'a> {
 }
 
 impl Course for EpochCourse<'_> {
+    fn place(&self, step: u64) -> String {
+        format!("epoch {}, step {step}", self.epoch)
+    }
+
     fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool> {
         if self.observer.stop_requested() {
             self.interrupted = true;
@@ -95,7 +104,7 @@ impl Course for EpochCourse<'_> {
         let lr = self.pace.lr();
         ensure!(
             output.loss.is_finite(),
-            "the loss is {}: training has diverged; lower the learning rate (now {lr}: --set train.lr={:e})",
+            "the loss is {}: training has diverged; lower the learning rate (now {lr:e}: --set train.lr={:e})",
             output.loss,
             lr / 10.0
         );
@@ -274,8 +283,8 @@ impl<'a> Trainer<'a> {
         let first = (epoch as u64 - 1) * batches;
         let photos = self.stream(train).pieces(first, batches).map(|piece| piece.order.len()).sum();
         observer.begin(&format!("epoch {epoch}/{}", self.recipe.train.epochs), photos);
-        let mut course = EpochCourse { pace, observer, trained: Trained::default(), interrupted: false };
-        let done = self.run(network, train, (first, batches), &mut course).with_context(|| format!("epoch {epoch}"));
+        let mut course = EpochCourse { epoch, pace, observer, trained: Trained::default(), interrupted: false };
+        let done = self.run(network, train, (first, batches), &mut course);
         let EpochCourse { trained, interrupted, .. } = course;
         observer.end();
         done?;
@@ -299,17 +308,17 @@ impl<'a> Trainer<'a> {
             for (batch, index) in train.batches(&piece.order, settings.batch_size, piece.pass)?.zip(piece.first..) {
                 let batch = batch?;
                 step += 1;
-                let place = || format!("step {step}");
+                let place = course.place(step);
                 let key = random::mix(key, index);
                 let mut output =
-                    backpropagate(network, &batch, train.cut(), self.objective, key).with_context(place)?;
-                if !course.batch(&output, &batch).with_context(place)? {
+                    backpropagate(network, &batch, train.cut(), self.objective, key).with_context(|| place.clone())?;
+                if !course.batch(&output, &batch).with_context(|| place.clone())? {
                     return Ok(());
                 }
                 accumulator.add(std::mem::take(&mut output.gradients), batch.labels.len())?;
                 // The last group of an epoch may be smaller.
                 if accumulator.batches() == settings.accumulate || step == count {
-                    self.update(network, &mut accumulator, course.next_lr()).with_context(place)?;
+                    self.update(network, &mut accumulator, course.next_lr()).context(place)?;
                 }
             }
         }
