@@ -63,8 +63,27 @@ impl Network {
     /// A network with initial values drawn from `seed`; nothing is frozen.
     pub fn initialized(graph: Graph, initializer: Initializer, seed: u64, device: &Device) -> Result<Self> {
         let parameters = initial_values(&graph, initializer, seed, device)?;
+        Ok(Self::from_parts(graph, parameters, device))
+    }
+
+    /// A network with these values, by name; nothing is frozen. Draws no initial values, which take longer than a prediction.
+    ///
+    /// # Errors
+    /// If one is missing, unknown, or of another shape.
+    pub fn with_parameters(graph: Graph, tensors: &BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+        for spec in &graph.params {
+            ensure!(tensors.contains_key(&spec.name), "tensor {} is missing", spec.name);
+        }
+        let zeros = |spec: &ParamSpec| Ok(Tensor::zeros(spec.shape.as_slice(), DType::F32, device)?);
+        let parameters = graph.params.iter().map(zeros).collect::<Result<_>>()?;
+        let mut network = Self::from_parts(graph, parameters, device);
+        network.set_parameters(tensors)?;
+        Ok(network)
+    }
+
+    fn from_parts(graph: Graph, parameters: Vec<Tensor>, device: &Device) -> Self {
         let trainable = graph.params.iter().map(|spec| spec.kind.is_weight()).collect();
-        Ok(Self {
+        Self {
             graph,
             parameters,
             trainable,
@@ -73,7 +92,7 @@ impl Network {
             backend: Backend::for_device(device),
             device: device.clone(),
             folded: Mutex::default(),
-        })
+        }
     }
 
     /// Which form of the operations runs; [`Backend::for_device`] by default.

@@ -154,12 +154,7 @@ fn parse(bytes: &[u8], device: &Device) -> Result<(ModelDescription, Network)> {
         let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
         tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
     }
-    let mut network = description.network(0, device)?;
-    for (spec, _) in network.named_parameters() {
-        if !tensors.contains_key(&spec.name) {
-            bail!("tensor {} is missing", spec.name);
-        }
-    }
-    network.set_parameters(&tensors)?;
+    let mut network = Network::with_parameters(description.graph()?, &tensors, device)?;
+    network.freeze(&description.freeze_before, description.batch_norm)?;
     Ok((description, network))
 }
