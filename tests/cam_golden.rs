@@ -12,9 +12,8 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use common::{Tensors, assert_close, assert_values_close, formula_input_seeded, golden_json, golden_tensors, values};
-use ft::explain::cam::{
-    FeatureMap, HeatMap, Method, class_activation_map, grad_cam_plus_plus_weights, grad_cam_weights, x_grad_cam_weights,
-};
+use ft::explain::cam::{class_activation_map, grad_cam_plus_plus_weights, grad_cam_weights, x_grad_cam_weights};
+use ft::explain::{FeatureMap, HeatMap, Method};
 use ft::models::{ActivationGradient, Architecture, Network};
 use ft::recipe::BatchNormMode;
 use networks::formula_network_seeded;

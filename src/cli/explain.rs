@@ -1,18 +1,18 @@
 //! `ft explain`: where a trained model looks.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::gallery::{Explainer, Gallery};
+use super::gallery::{Gallery, Subject};
+use super::model::OpenModel;
 use super::output::{print, print_json};
 use super::{MachineArgs, RunsArgs};
-use crate::error::{say, suggestion, usage};
-use crate::explain::cam::Method;
-use crate::runs::{file, resolve_checkpoint};
-use crate::train::checkpoint::{self, ModelDescription};
+use crate::error::{say, usage};
+use crate::explain::{Explainer, Method, Options};
+use crate::runs::file;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,68 +70,42 @@ fn fraction(text: &str) -> Result<f32, String> {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let checkpoint = resolve_checkpoint(&args.runs.runs, &args.model)?;
-    let is_best = checkpoint.file_name().is_some_and(|name| name == file::BEST);
+    let model = OpenModel::open(&args.runs.runs, &args.model, &device)?;
+    let is_best = model.is_best();
     if !is_best && args.images.is_empty() {
         return Err(usage(format!(
             "the run's predictions are those of {}; to explain {} name photos with --images PATH",
             file::BEST,
-            checkpoint.display()
+            model.checkpoint.display()
         )));
     }
-    let (description, network) = checkpoint::load(&checkpoint, &device)?;
-    let layer = match &args.layer {
-        Some(layer) => layer.clone(),
-        None => network.graph().last_feature_map().context("this network has no convolution")?.to_owned(),
-    };
-    let class = args.class.as_ref().map(|name| class_index(&description, name)).transpose()?;
-    let explainer = Explainer { network, description, layer, class, method: Method::GradCam };
-    explainer.check_layer()?;
-    let folder = match checkpoint.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
+    let class = args.class.as_ref().map(|name| model.class_index(name)).transpose()?;
+    let layer = Explainer::new(&model.network, args.layer.as_deref(), Options::default())?.layer().to_owned();
+    let title = model.run_name();
+    let OpenModel { folder, checkpoint, description, network } = model;
+    let subject = Subject { network, description, layer, class, method: Method::GradCam };
     let out = args.out.clone().unwrap_or_else(|| {
-        let name = explainer.folder_name();
+        let name = subject.folder_name();
         let of_file = checkpoint.file_stem().filter(|_| !is_best).map(|stem| format!("{}-{name}", stem.display()));
         folder.join("explain").join(of_file.unwrap_or(name))
     });
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let title = folder.file_name().map_or_else(|| args.model.clone(), |n| n.to_string_lossy().into_owned());
-    let mut gallery = Gallery::new(explainer, out, title, args.alpha);
+    let mut gallery = Gallery::new(subject, out, title, args.alpha);
     let photos = if args.images.is_empty() {
         gallery.test_photos(&folder, args.data.as_deref(), args.count.into())?
     } else {
         gallery.given_photos(&args.images)?
     };
-    let Gallery { explainer, out, .. } = gallery;
-    say(&format!(
-        "{} photos explained with {} at {}: {}",
-        photos.len(),
-        explainer.method,
-        explainer.layer,
-        out.display()
-    ));
+    let Gallery { subject, out, title, .. } = gallery;
+    say(&format!("{} photos explained with {} at {}: {}", photos.len(), subject.method, subject.layer, out.display()));
     if args.json {
         return print_json(&json!({
-            "run": title_of(&folder),
-            "method": explainer.method.name(),
-            "layer": explainer.layer,
+            "run": title,
+            "method": subject.method.name(),
+            "layer": subject.layer,
             "out": out,
             "photos": photos,
         }));
     }
     print(&format!("{}\n", out.display()))
-}
-
-fn title_of(folder: &Path) -> String {
-    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn class_index(description: &ModelDescription, name: &str) -> Result<u32> {
-    let names: Vec<&str> = description.classes.iter().map(String::as_str).collect();
-    names.iter().position(|class| *class == name).map(|i| i as u32).ok_or_else(|| {
-        let hint = suggestion(name, &names);
-        usage(format!("the model knows no class {name:?}{hint}\n  classes: {}", names.join(", ")))
-    })
 }

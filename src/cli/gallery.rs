@@ -1,36 +1,31 @@
 //! The pictures that `ft explain` makes: a card for each photo, raw maps, and contact sheets.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::Tensor;
+use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use serde::Serialize;
 
 use super::console::Console;
 use super::photos;
-use crate::data::lookup::Lookup;
 use crate::data::photo::Photo;
-use crate::data::preprocess::{Region, preprocess};
 use crate::draw::colour::ColourMap;
 use crate::draw::png::write_png;
 use crate::draw::sheet::{DEFAULT_COLUMNS, SheetHeader, contact_sheet};
-use crate::error::usage;
-use crate::explain::cam::{FeatureMap, HeatMap, Method, Placement};
 use crate::explain::files::write_npy;
 use crate::explain::overlay::{CardStyle, ExplainedPhoto, card};
-use crate::explain::select::{Prediction, right_predictions, wrong_predictions};
-use crate::models::{Network, Shape};
-use crate::runs::{Environment, file, read_predictions};
+use crate::explain::photos::{RunPhotos, SeenPhoto};
+use crate::explain::{Explainer, HeatMap, Method, Options, Placement};
+use crate::models::Network;
 use crate::train::checkpoint::ModelDescription;
 use crate::train::fit::argmax;
 
 /// A model and what of it to look at.
-pub struct Explainer {
+pub struct Subject {
     pub network: Network,
     pub description: ModelDescription,
+    /// The layer to look at.
     pub layer: String,
     /// The class to explain; the predicted one if `None`.
     pub class: Option<u32>,
@@ -40,7 +35,7 @@ pub struct Explainer {
 /// What the model makes of a photo.
 struct Explanation {
     map: HeatMap,
-    region: Region,
+    placement: Placement,
     predicted: usize,
     probability: f32,
     explained: usize,
@@ -59,21 +54,7 @@ pub struct ExplainedFile {
     pub map: PathBuf,
 }
 
-impl Explainer {
-    /// A usage error unless the layer exists and gives a feature map.
-    pub fn check_layer(&self) -> Result<()> {
-        let graph = self.network.graph();
-        let index = graph.find(&self.layer)?;
-        match graph.layers.get(index).map(|l| l.shape) {
-            Some(Shape::Map { .. }) => Ok(()),
-            _ => Err(usage(format!(
-                "layer {} gives no feature map, but a vector; choose one before the pooling, such as {}",
-                self.layer,
-                graph.last_feature_map().unwrap_or("the last convolution")
-            ))),
-        }
-    }
-
+impl Subject {
     /// `gradcam-post_relu`, with the class if one was asked for.
     pub fn folder_name(&self) -> String {
         let class = self.class.and_then(|c| self.description.classes.get(c as usize));
@@ -82,32 +63,19 @@ impl Explainer {
         name.join("-")
     }
 
-    fn placement(&self) -> Result<Placement> {
-        let graph = self.network.graph();
-        let (rows, columns) = graph.centres(graph.find(&self.layer)?);
-        Ok(Placement { rows, columns, size: self.description.image_size })
-    }
-
     fn class_name(&self, index: usize) -> &str {
         self.description.classes.get(index).map_or("?", String::as_str)
     }
 
-    fn explain(&self, photo: &RgbImage) -> Result<Explanation> {
-        let size = self.description.image_size;
-        let contract = &self.description.preprocessing;
-        let mut input = vec![0f32; size * size * 3];
-        preprocess(photo, size, contract, &mut input)?;
-        let image = Tensor::from_vec(input, (1, size, size, 3), self.network.device())?;
-        let logits = self.network.predict(&image)?.flatten_all()?.to_vec1::<f32>()?;
+    fn explain(&self, photo: &SeenPhoto) -> Result<Explanation> {
+        let logits = self.network.predict(&photo.input)?.flatten_all()?.to_vec1::<f32>()?;
         let predicted = argmax(&logits);
         let explained = self.class.unwrap_or(predicted as u32);
-        let found = self.network.activation_and_gradient(&image, &self.layer, &[explained])?;
-        let map = self
-            .method
-            .heat_map(&FeatureMap::from_tensor(&found.activation)?, &FeatureMap::from_tensor(&found.gradient)?)?;
+        let explainer = Explainer::new(&self.network, Some(&self.layer), Options::default())?;
+        let maps = explainer.maps(&[self.method], &photo.input, &[explained])?;
         Ok(Explanation {
-            map,
-            region: Region::seen(contract.fit, size, photo.dimensions())?,
+            map: maps.into_iter().flatten().next().context("there is no map")?,
+            placement: explainer.placement(self.method)?,
             predicted,
             probability: self.description.probabilities(&logits).get(predicted).copied().unwrap_or(f32::NAN),
             explained: explained as usize,
@@ -117,7 +85,7 @@ impl Explainer {
 
 /// Explains photos and writes what it finds.
 pub struct Gallery {
-    pub explainer: Explainer,
+    pub subject: Subject,
     /// Where everything goes.
     pub out: PathBuf,
     /// The run's name, for the sheets.
@@ -130,25 +98,20 @@ pub struct Gallery {
 
 impl Gallery {
     /// Nothing is written yet; the folder `out` must exist.
-    pub fn new(explainer: Explainer, out: PathBuf, title: String, alpha: f32) -> Self {
-        Self { explainer, out, title, alpha, console: Console::default(), stems: BTreeSet::new() }
+    pub fn new(subject: Subject, out: PathBuf, title: String, alpha: f32) -> Self {
+        Self { subject, out, title, alpha, console: Console::default(), stems: BTreeSet::new() }
     }
 
     /// Right and wrong predictions among the run's test photos, `count` of each, with a contact sheet for both.
     pub fn test_photos(&mut self, run: &Path, data: Option<&Path>, count: usize) -> Result<Vec<ExplainedFile>> {
-        let rows = test_predictions(run, &self.explainer.description)?;
-        let photos = match data {
-            Some(root) => Lookup::open(root)?,
-            None => Lookup::open(&data_root(run)?)?,
-        };
-        let right = right_predictions(&rows, count);
-        let wrong = wrong_predictions(&rows, count);
+        let photos = RunPhotos::open(run, &self.subject.description, data)?;
+        let (rows, right, wrong) = (&photos.rows, photos.right(count), photos.wrong(count));
         let mut files = Vec::new();
         self.console.begin("explain", right.len() + wrong.len());
         for (kind, chosen) in [("right", right), ("wrong", wrong)] {
             let mut cards = Vec::new();
             for row in &chosen {
-                let truth = Some(self.explainer.class_name(row.truth).to_owned());
+                let truth = Some(self.subject.class_name(row.truth).to_owned());
                 let (card, file) = self.photo(&photos.find(&row.id)?, &row.id, truth)?;
                 cards.push(card);
                 files.push(file);
@@ -173,7 +136,7 @@ impl Gallery {
         self.console.begin("explain", photos.len());
         for path in &photos {
             let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-            let truth = folder.filter(|name| self.explainer.description.classes.contains(name));
+            let truth = folder.filter(|name| self.subject.description.classes.contains(name));
             match self.photo(&Photo::File(path.clone()), &path.to_string_lossy(), truth) {
                 Ok((card, file)) => {
                     cards.push(card);
@@ -195,27 +158,21 @@ impl Gallery {
     /// Explains one photo: writes its card and raw map, returns a small card for the sheet.
     fn photo(&mut self, photo: &Photo, id: &str, truth: Option<String>) -> Result<(RgbImage, ExplainedFile)> {
         let stem = self.free_stem(id);
-        let explainer = &self.explainer;
-        let bytes = photo.bytes().with_context(|| {
-            format!(
-                "cannot read {}; if the photos have moved, name their folder or archive with --data",
-                photo.describe()
-            )
-        })?;
-        let image = photo.decode_bytes(&bytes).with_context(|| photo.describe())?;
-        let found = explainer.explain(&image).with_context(|| photo.describe())?;
-        let method = explainer.method.to_string();
+        let subject = &self.subject;
+        let seen = SeenPhoto::read(photo, &subject.description, subject.network.device())?;
+        let found = subject.explain(&seen).with_context(|| photo.describe())?;
+        let method = subject.method.to_string();
         let explained = ExplainedPhoto {
-            photo: &image,
-            region: found.region,
+            photo: &seen.image,
+            region: seen.region,
             map: &found.map,
-            placement: Some(explainer.placement()?),
+            placement: Some(found.placement),
             name: id,
-            predicted: explainer.class_name(found.predicted),
+            predicted: subject.class_name(found.predicted),
             probability: found.probability,
             truth: truth.as_deref(),
-            explained: explainer.class_name(found.explained),
-            layer: &explainer.layer,
+            explained: subject.class_name(found.explained),
+            layer: &subject.layer,
             method: &method,
         };
         let (picture, map) = (self.out.join(format!("{stem}.png")), self.out.join(format!("{stem}.npy")));
@@ -248,16 +205,16 @@ impl Gallery {
     }
 
     fn sheet(&self, kind: &str, cards: &[RgbImage], shown: String) -> Result<()> {
-        let explainer = &self.explainer;
-        let class = match explainer.class {
-            Some(class) => format!("for the class {}", explainer.class_name(class as usize)),
+        let subject = &self.subject;
+        let class = match subject.class {
+            Some(class) => format!("for the class {}", subject.class_name(class as usize)),
             None => "for the predicted class".to_owned(),
         };
         let header = SheetHeader {
             title: format!("{}: {kind}", self.title),
             lines: vec![
-                format!("{} · {shown}", explainer.description.dataset),
-                format!("{} at {} {class}", explainer.method, explainer.layer),
+                format!("{} · {shown}", subject.description.dataset),
+                format!("{} at {} {class}", subject.method, subject.layer),
             ],
             empty: format!("nothing to show: {shown}"),
             colours: Some(ColourMap::Jet),
@@ -270,46 +227,4 @@ impl Gallery {
 fn file_stem(id: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '_' };
     id.trim_start_matches(['/', '.']).chars().map(safe).collect()
-}
-
-fn test_predictions(run: &Path, description: &ModelDescription) -> Result<Vec<Prediction>> {
-    let path = run.join(file::PREDICTIONS);
-    ensure!(
-        path.is_file(),
-        "{} has no predictions (the run did not reach its evaluation); name photos with --images PATH",
-        run.display()
-    );
-    let classes: BTreeMap<&str, usize> =
-        description.classes.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let index = |name: &str| {
-        classes.get(name).copied().ok_or_else(|| anyhow!("{}: the model knows no class {name:?}", path.display()))
-    };
-    let rows = read_predictions(&path)?.into_iter().filter(|row| row.split == "test");
-    let rows: Vec<Prediction> = rows
-        .map(|row| {
-            let (truth, predicted) = (index(&row.truth)?, index(&row.predicted)?);
-            Ok(Prediction { id: row.path, truth, predicted, probability: row.probability })
-        })
-        .collect::<Result<_>>()?;
-    if rows.is_empty() {
-        bail!("{} has no test photos; name photos with --images PATH", path.display());
-    }
-    Ok(rows)
-}
-
-/// The folder, archive or table that the run's photos were read from.
-fn data_root(run: &Path) -> Result<PathBuf> {
-    let path = run.join(file::ENVIRONMENT);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let environment: Environment =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    let root =
-        environment.data_root.context("the run does not say where its photos lie; name the folder with --data")?;
-    let root = PathBuf::from(root);
-    ensure!(
-        root.exists(),
-        "the run's photos are no longer in {}; name their folder or archive with --data",
-        root.display()
-    );
-    Ok(root)
 }

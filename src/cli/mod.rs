@@ -8,6 +8,7 @@ mod explain;
 mod gallery;
 mod interrupt;
 mod lr_find;
+mod model;
 mod output;
 mod photos;
 mod predict;

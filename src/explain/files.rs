@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::cam::HeatMap;
+use super::heat_map::HeatMap;
 use crate::files::write_atomically;
 
 /// Writes a map's raw values, before ReLU and scaling, as a NumPy array of shape `(height, width)`: format 1.0,

@@ -1,9 +1,20 @@
-//! Class activation maps and the pictures made of them.
+//! Where a model looks, and whether that is true.
 //!
-//! [`cam`] turns an activation and its gradient into a map; [`overlay`] draws it over the photo, with what
-//! [`crate::draw`] offers; [`select`] says which test photos to show; [`files`] writes raw maps.
+//! [`Explainer`] makes the maps of any [`Method`] for a batch of photos; [`photos`] finds the photos of a run. The methods are
+//! in [`cam`]; [`overlay`] draws.
 
 pub mod cam;
+mod explainer;
+mod feature_map;
+pub mod features;
 pub mod files;
+mod heat_map;
+mod method;
 pub mod overlay;
+pub mod photos;
 pub mod select;
+
+pub use explainer::{Explainer, Options};
+pub use feature_map::FeatureMap;
+pub use heat_map::{HeatMap, Placement, ScaledMap};
+pub use method::Method;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
 
-use super::cam::{HeatMap, Placement};
+use super::heat_map::{HeatMap, Placement};
 use crate::data::preprocess::Region;
 use crate::draw::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA, blend};

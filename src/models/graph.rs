@@ -150,6 +150,25 @@ impl Graph {
         Some(&self.layers[named].name)
     }
 
+    /// The backbone's stages (`conv2`, `block3`, `layer4`) from the input on, each with the layer of its last feature map.
+    /// As in [`Self::last_feature_map`], that is what convolutions work at, not what a pool after them gives; what
+    /// follows the last stage without a convolution (`post_relu` of ResNet50V2) stands for it.
+    pub fn stages(&self) -> Vec<(&str, &str)> {
+        let mut stages: Vec<(&str, &str)> = Vec::new();
+        let body: Vec<&Layer> = self.layers.iter().filter(|l| !l.head && !l.groups.is_empty()).collect();
+        for group in body.chunk_by(|a, b| a.groups.first() == b.groups.first()) {
+            let is_map = |l: &&&Layer| matches!(l.shape, Shape::Map { .. });
+            let pools = |l: &Layer| matches!(l.op, Op::MaxPool(_) | Op::ZeroPad(_) | Op::AdaptiveAvgPool(..));
+            let last = group.iter().rev().filter(is_map).find(|l| !pools(l) && !l.inline);
+            let (Some(stage), Some(last)) = (group.first().and_then(|l| l.groups.first()), last) else { continue };
+            match stages.last_mut() {
+                Some(before) if !group.iter().any(|l| matches!(l.op, Op::Conv { .. })) => before.1 = &last.name,
+                _ => stages.push((stage, &last.name)),
+            }
+        }
+        stages
+    }
+
     /// Where the cells of a layer's feature map lie on the input image: (rows, columns).
     pub fn centres(&self, layer: usize) -> (Centres, Centres) {
         let pixels = Centres { start: 0.0, step: 1.0 };

@@ -1,0 +1,3 @@
+"use strict";
+const page = JSON.parse(document.getElementById("data").textContent);
+document.getElementById("page").textContent = page.title;

@@ -1,0 +1,59 @@
+//! The trained model that a command works with.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use candle_core::Device;
+
+use crate::error::{suggestion, usage};
+use crate::models::Network;
+use crate::runs::{file, resolve_checkpoint};
+use crate::train::checkpoint::{self, ModelDescription};
+
+/// A trained model, opened.
+pub struct OpenModel {
+    /// The run folder, or the folder in which the checkpoint lies.
+    pub folder: PathBuf,
+    pub checkpoint: PathBuf,
+    pub description: ModelDescription,
+    pub network: Network,
+}
+
+impl OpenModel {
+    /// Opens `which` (`best`, `latest`, an id or its beginning, or the path of a run or a checkpoint) among the runs in `runs`.
+    ///
+    /// # Errors
+    /// A usage error if there is none; any other if it cannot be read.
+    pub fn open(runs: &Path, which: &str, device: &Device) -> Result<Self> {
+        let checkpoint = resolve_checkpoint(runs, which)?;
+        let (description, network) = checkpoint::load(&checkpoint, device)?;
+        let folder = match checkpoint.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Self { folder, checkpoint, description, network })
+    }
+
+    /// Whether it is the checkpoint that the run's predictions are of.
+    pub fn is_best(&self) -> bool {
+        self.checkpoint.file_name().is_some_and(|name| name == file::BEST)
+    }
+
+    /// Name of the run folder.
+    pub fn run_name(&self) -> String {
+        let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Index of a class.
+    ///
+    /// # Errors
+    /// A usage error if the model knows no such class.
+    pub fn class_index(&self, name: &str) -> Result<u32> {
+        let names: Vec<&str> = self.description.classes.iter().map(String::as_str).collect();
+        names.iter().position(|class| *class == name).map(|i| i as u32).ok_or_else(|| {
+            let hint = suggestion(name, &names);
+            usage(format!("the model knows no class {name:?}{hint}\n  classes: {}", names.join(", ")))
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! The page as one HTML file: structure, style and script from `assets/report/`, the data as JSON in it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::data::Page;
+use crate::files::write_atomically;
+
+const TEMPLATE: &str = include_str!("../../../assets/report/page.html");
+const STYLE: &str = include_str!("../../../assets/report/style.css");
+const SCRIPT: &str = include_str!("../../../assets/report/script.js");
+
+/// Writes the page.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, page: &Page) -> Result<()> {
+    let text = render(page)?;
+    write_atomically(path, |out| Ok(out.write_all(text.as_bytes())?))
+}
+
+/// The page's text.
+///
+/// # Errors
+/// If the data cannot be put into JSON.
+pub fn render(page: &Page) -> Result<String> {
+    // Nothing in the data can end the script element or begin a comment in it.
+    let json = serde_json::to_string(page).context("the report's data")?.replace('<', "\\u003c");
+    let mut text = String::with_capacity(TEMPLATE.len() + STYLE.len() + SCRIPT.len() + json.len());
+    // Split rather than replaced: what one part contains is not searched for the marker of the next.
+    let mut rest = TEMPLATE;
+    for (marker, part) in
+        [("{{title}}", escape(&page.title).as_str()), ("{{style}}", STYLE), ("{{data}}", &json), ("{{script}}", SCRIPT)]
+    {
+        let (before, after) = rest.split_once(marker).with_context(|| format!("the page has no place for {marker}"))?;
+        text.push_str(before);
+        text.push_str(part);
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+/// Text for HTML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,4 @@
+//! The report page: a self-contained HTML file.
+
+pub mod data;
+pub mod html;
