@@ -17,5 +17,6 @@ pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod runs;
+pub mod statistics;
 pub mod train;
 pub mod weights;

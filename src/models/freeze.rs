@@ -3,7 +3,9 @@
 use anyhow::Result;
 
 use super::graph::Graph;
+use super::layer::Op;
 use crate::error::usage;
+use crate::recipe::BatchNormMode;
 
 /// Index of the first layer that is not frozen. `before` is `none`, `all` (the whole backbone), a stage (`conv4`), a block
 /// (`conv4_block1`), a layer name, or an index into the reference's list of layers (`86`).
@@ -36,4 +38,22 @@ pub fn freeze_boundary(graph: &Graph, before: &str) -> Result<usize> {
                 graph.suggest(before)
             ))
         })
+}
+
+/// Which parameters training changes by gradient descent, in the order of [`Graph::params`], if everything before the layer
+/// with index `frozen_before` (see [`freeze_boundary`]) is frozen and the batch norms of the rest of the backbone do what
+/// `batch_norm` says.
+pub fn trainable_parameters(graph: &Graph, frozen_before: usize, batch_norm: BatchNormMode) -> Vec<bool> {
+    let mut trainable: Vec<bool> = graph.params.iter().map(|spec| spec.kind.is_weight()).collect();
+    for (index, layer) in graph.layers.iter().enumerate() {
+        let fixed_batch_norm =
+            matches!(layer.op, Op::BatchNorm(_)) && !layer.head && batch_norm != BatchNormMode::Train;
+        let frozen = (index < frozen_before && !layer.head) || fixed_batch_norm;
+        for &param in layer.params.iter().filter(|_| frozen) {
+            if let Some(trainable) = trainable.get_mut(param) {
+                *trainable = false;
+            }
+        }
+    }
+    trainable
 }

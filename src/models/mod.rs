@@ -7,7 +7,7 @@ mod architectures;
 mod cifar_resnet;
 mod cnn;
 mod execute;
-mod freeze;
+pub mod freeze;
 mod graph;
 mod head;
 mod init;

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::execute::{Executor, Forward, Pass, normalization};
-use super::freeze::freeze_boundary;
+use super::freeze::{freeze_boundary, trainable_parameters};
 use super::graph::Graph;
 use super::init::initial_values;
 use super::layer::Op;
@@ -115,14 +115,7 @@ impl Network {
     pub fn freeze(&mut self, before: &str, batch_norm: BatchNormMode) -> Result<()> {
         self.frozen_before = freeze_boundary(&self.graph, before)?;
         self.batch_norm = batch_norm;
-        for (index, layer) in self.graph.layers.iter().enumerate() {
-            let fixed_batch_norm =
-                matches!(layer.op, Op::BatchNorm(_)) && !layer.head && batch_norm != BatchNormMode::Train;
-            let frozen = (index < self.frozen_before && !layer.head) || fixed_batch_norm;
-            for &param in &layer.params {
-                self.trainable[param] = !frozen && self.graph.params[param].kind.is_weight();
-            }
-        }
+        self.trainable = trainable_parameters(&self.graph, self.frozen_before, batch_norm);
         self.forget_folded();
         Ok(())
     }

@@ -111,7 +111,7 @@ pub fn info(folder: &Path) -> RunInfo {
     let running = is_running(folder);
     let mut problems = Vec::new();
     let recipe = or_note(read_recipe(folder), &mut problems);
-    let environment: Option<Environment> = or_note(read_json(folder, file::ENVIRONMENT), &mut problems).flatten();
+    let environment = or_note(read_environment(folder), &mut problems).flatten();
     let result = or_note(read_result(folder), &mut problems).flatten();
     let epochs = match folder.join(file::METRICS).exists() {
         true => or_note(read_epochs(folder), &mut problems).unwrap_or_default(),
@@ -187,6 +187,14 @@ fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Resul
 /// If its file is damaged.
 pub fn read_result(folder: &Path) -> Result<Option<RunResult>> {
     read_json(folder, file::RESULT)
+}
+
+/// What a run ran on; `None` if it did not come so far.
+///
+/// # Errors
+/// If its file is damaged.
+pub fn read_environment(folder: &Path) -> Result<Option<Environment>> {
+    read_json(folder, file::ENVIRONMENT)
 }
 
 fn modified(folder: &Path) -> Option<Timestamp> {

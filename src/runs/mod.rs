@@ -19,12 +19,14 @@
 mod environment;
 mod figures;
 mod list;
+mod photos;
 mod predictions;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
-pub use list::{RunInfo, Status, info, list, read_result, resolve, resolve_checkpoint};
+pub use list::{RunInfo, Status, info, list, read_environment, read_result, resolve, resolve_checkpoint};
+pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
 

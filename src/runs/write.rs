@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::train::observer::EpochMetrics;
 
 /// A line of `skipped.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkippedRow {
     pub path: String,
     pub reason: String,
@@ -116,7 +116,7 @@ impl RunWriter {
 
     /// Writes `skipped.csv`, also if nothing was skipped.
     pub fn write_skipped(&self, rows: &[SkippedRow]) -> Result<()> {
-        write_csv(&self.path(file::SKIPPED), &["path", "reason"], rows)
+        super::photos::write_skipped(&self.path(file::SKIPPED), rows)
     }
 
     /// Appends a line to `metrics.csv`, in one write, and sees that it reaches the disk.
@@ -155,17 +155,6 @@ impl Drop for RunWriter {
         // A lock that cannot be released goes with the process.
         let _ = self.lock.unlock();
     }
-}
-
-fn write_csv<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<()> {
-    write_atomically(path, |out| {
-        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(out);
-        csv.write_record(header)?;
-        for row in rows {
-            csv.serialize(row)?;
-        }
-        Ok(csv.flush()?)
-    })
 }
 
 /// The epochs in `metrics.csv`. A last line that was cut short by a crash is left out.

@@ -3,6 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::ranking::{average_precision, precision_recall_curve, roc_auc, roc_curve};
+use crate::recipe::LossKind;
+
 /// The logits of a set of photos and their true classes.
 #[derive(Clone, Debug)]
 pub struct PredictionTable {
@@ -10,6 +13,8 @@ pub struct PredictionTable {
     /// `[photos, classes]`, row-major.
     logits: Vec<f64>,
     labels: Vec<usize>,
+    /// Decides how logits become probabilities.
+    loss: LossKind,
 }
 
 /// Precision, recall and F1 of one class, or their mean over classes. A fraction with a zero denominator counts as 0.
@@ -65,7 +70,19 @@ impl PredictionTable {
             );
         }
         let logits = rows.iter().flatten().map(|&v| f64::from(v)).collect();
-        Ok(Self { classes, logits, labels: labels.to_vec() })
+        Ok(Self { classes, logits, labels: labels.to_vec(), loss: LossKind::Softmax })
+    }
+
+    /// The same photos for a model that was trained with this loss. With [`LossKind::Sigmoid`] each class has a probability of
+    /// its own, and the negative log-likelihood is the mean of the classes' binary cross-entropies. Without this it is a softmax.
+    pub fn with_loss(mut self, loss: LossKind) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// The same photos with all logits divided by `temperature`.
+    pub fn scaled(&self, temperature: f64) -> Self {
+        Self { logits: self.logits.iter().map(|v| v / temperature).collect(), ..self.clone() }
     }
 
     /// Number of photos.
@@ -88,9 +105,42 @@ impl PredictionTable {
         self.logits.chunks_exact(self.classes).zip(self.labels.iter().copied())
     }
 
-    /// Softmax of each row.
+    /// Probabilities of the classes for each photo: a softmax, or a sigmoid for each class.
     pub fn probabilities(&self) -> Vec<Vec<f64>> {
-        self.rows().map(|(logits, _)| softmax(logits)).collect()
+        self.rows().map(|(logits, _)| self.probabilities_of(logits)).collect()
+    }
+
+    fn probabilities_of(&self, logits: &[f64]) -> Vec<f64> {
+        match self.loss {
+            LossKind::Softmax => softmax(logits),
+            LossKind::Sigmoid => logits.iter().map(|&v| sigmoid(v)).collect(),
+        }
+    }
+
+    /// True class of each photo.
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// The class with the highest logit for each photo, the first of equal ones.
+    pub fn predicted(&self) -> Vec<usize> {
+        self.rows().map(|(logits, _)| first_maximum(logits)).collect()
+    }
+
+    /// Negative log-likelihood of each photo in nats.
+    pub fn losses(&self) -> Vec<f64> {
+        self.rows().map(|(logits, label)| self.loss_of(logits, label)).collect()
+    }
+
+    fn loss_of(&self, logits: &[f64], label: usize) -> f64 {
+        match self.loss {
+            LossKind::Softmax => log_sum_exp(logits) - value(logits, label),
+            LossKind::Sigmoid => {
+                // -ln(1 - sigmoid(v)) = softplus(v), -ln(sigmoid(v)) = softplus(-v).
+                let loss = |(class, &v): (usize, &f64)| softplus(if class == label { -v } else { v });
+                logits.iter().enumerate().map(loss).sum::<f64>() / self.classes as f64
+            }
+        }
     }
 
     fn mean(&self, value: impl Fn(&[f64], usize) -> f64) -> f64 {
@@ -109,14 +159,14 @@ impl PredictionTable {
 
     /// Mean negative log-likelihood (natural logarithm): the cross-entropy loss.
     pub fn nll(&self) -> f64 {
-        self.mean(|logits, label| log_sum_exp(logits) - value(logits, label))
+        self.mean(|logits, label| self.loss_of(logits, label))
     }
 
     /// Brier score (1950): squared distance of the probabilities from the truth, summed over classes, mean over photos; 0 to 2.
     pub fn brier(&self) -> f64 {
         self.mean(|logits, label| {
             let distance = |(class, p): (usize, f64)| (p - f64::from(u8::from(class == label))).powi(2);
-            softmax(logits).into_iter().enumerate().map(distance).sum()
+            self.probabilities_of(logits).into_iter().enumerate().map(distance).sum()
         })
     }
 
@@ -204,7 +254,7 @@ impl PredictionTable {
         let bound = |i: usize| i as f64 / bins as f64;
         for (logits, label) in self.rows() {
             let predicted = first_maximum(logits);
-            let confidence = value(&softmax(logits), predicted);
+            let confidence = value(&self.probabilities_of(logits), predicted);
             let bin = (0..bins).find(|&i| confidence <= bound(i + 1)).unwrap_or(bins - 1);
             if let Some((count, right, total)) = sums.get_mut(bin) {
                 *count += 1;
@@ -250,10 +300,24 @@ impl PredictionTable {
         (0..self.classes).map(|class| average_precision(&self.scored(class))).collect()
     }
 
+    /// The ROC curve of each class against the others; see [`roc_curve`].
+    pub fn roc_curves(&self) -> Vec<Option<Vec<(f64, f64)>>> {
+        (0..self.classes).map(|class| roc_curve(&self.scored(class))).collect()
+    }
+
+    /// The precision-recall curve of each class; see [`precision_recall_curve`].
+    pub fn precision_recall_curves(&self) -> Vec<Option<Vec<(f64, f64)>>> {
+        (0..self.classes).map(|class| precision_recall_curve(&self.scored(class))).collect()
+    }
+
     /// Probability of `class` and whether it is right, highest probability first.
     fn scored(&self, class: usize) -> Vec<(f64, bool)> {
+        let score = |logits: &[f64]| match self.loss {
+            LossKind::Softmax => (value(logits, class) - log_sum_exp(logits)).exp(),
+            LossKind::Sigmoid => sigmoid(value(logits, class)),
+        };
         let mut scored: Vec<(f64, bool)> =
-            self.rows().map(|(logits, label)| (value(&softmax(logits), class), label == class)).collect();
+            self.rows().map(|(logits, label)| (score(logits), label == class)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored
     }
@@ -291,32 +355,11 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
     logits.iter().map(|v| (v - total).exp()).collect()
 }
 
-/// Groups of equal scores: (right ones, wrong ones), highest score first.
-fn tied_groups(scored: &[(f64, bool)]) -> Vec<(f64, f64)> {
-    let count = |group: &[(f64, bool)]| {
-        let right = group.iter().filter(|(_, right)| *right).count();
-        (right as f64, (group.len() - right) as f64)
-    };
-    scored.chunk_by(|a, b| a.0 == b.0).map(count).collect()
+fn sigmoid(v: f64) -> f64 {
+    1.0 / (1.0 + (-v).exp())
 }
 
-/// Probability that a right one scores above a wrong one (Mann-Whitney U).
-fn roc_auc(scored: &[(f64, bool)]) -> Option<f64> {
-    let (mut right_above, mut wrong_above, mut area) = (0.0, 0.0, 0.0);
-    for (right, wrong) in tied_groups(scored) {
-        area += wrong * (right_above + right / 2.0);
-        right_above += right;
-        wrong_above += wrong;
-    }
-    (right_above * wrong_above > 0.0).then(|| area / (right_above * wrong_above))
-}
-
-fn average_precision(scored: &[(f64, bool)]) -> Option<f64> {
-    let (mut right_above, mut all_above, mut sum) = (0.0, 0.0, 0.0);
-    for (right, wrong) in tied_groups(scored) {
-        right_above += right;
-        all_above += right + wrong;
-        sum += right * right_above / all_above;
-    }
-    (right_above > 0.0).then(|| sum / right_above)
+/// `ln(1 + exp(v))`, for large values of either sign too.
+fn softplus(v: f64) -> f64 {
+    v.max(0.0) + (-v.abs()).exp().ln_1p()
 }

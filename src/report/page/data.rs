@@ -170,6 +170,8 @@ pub struct Reliability {
     /// validation photos.
     pub after: Option<Calibration>,
     pub temperature: Option<f64>,
+    /// Why the temperature says little, if it does.
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -1,4 +1,7 @@
 //! The report page: a self-contained HTML file.
 
+pub mod changes;
+pub mod collect;
 pub mod data;
 pub mod html;
+mod warnings;

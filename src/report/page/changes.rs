@@ -1,0 +1,125 @@
+//! What a run changed in the recipe that it was made from.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use super::data::{RecipeChange, RecipeChanges};
+use crate::recipe::{EMBEDDED, load_preset, presets};
+
+/// Keys that say what a recipe is, not what it does.
+const SAYING: [&str; 2] = ["description", "expected"];
+
+/// The leaves of a resolved recipe by dotted key, with their values as TOML: `train.lr`, `1e-4`. Lists are values.
+///
+/// # Errors
+/// If the text is no TOML.
+pub fn flatten(recipe_toml: &str) -> Result<BTreeMap<String, String>> {
+    let table: toml::Table = toml::from_str(recipe_toml).context("the recipe is no valid TOML")?;
+    let mut leaves = BTreeMap::new();
+    for (key, value) in table.iter().filter(|(key, _)| !SAYING.contains(&key.as_str())) {
+        add_leaves(key.clone(), value, &mut leaves);
+    }
+    Ok(leaves)
+}
+
+fn add_leaves(key: String, value: &toml::Value, leaves: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (child, value) in table {
+                add_leaves(format!("{key}.{child}"), value, leaves);
+            }
+        }
+        value => {
+            leaves.insert(key, value.to_string());
+        }
+    }
+}
+
+/// The keys in which a run's resolved recipe differs from the embedded recipe of its name, resolved with the same preset. A
+/// recipe of another name has no parent and no rows.
+///
+/// # Errors
+/// If the text is no TOML, or the embedded recipe cannot be resolved.
+pub fn changes(recipe_toml: &str, name: &str) -> Result<RecipeChanges> {
+    let Some((parent, preset)) = parent(name)? else { return Ok(RecipeChanges::default()) };
+    let original = flatten(&load_preset(parent, preset.as_deref(), &[])?.to_toml()?)?;
+    let rows = differences(&[original, flatten(recipe_toml)?]).into_iter().map(|(key, mut values)| {
+        let value = values.pop().flatten();
+        RecipeChange { key, parent: values.pop().flatten(), value }
+    });
+    Ok(RecipeChanges { parent: Some(name.to_owned()), rows: rows.collect() })
+}
+
+/// The embedded recipe of this name, and the preset behind it if there is one.
+fn parent(name: &str) -> Result<Option<(&'static str, Option<String>)>> {
+    if let Some((embedded, _)) = EMBEDDED.iter().find(|(embedded, _)| *embedded == name) {
+        return Ok(Some((embedded, None)));
+    }
+    for (embedded, _) in EMBEDDED {
+        let Some(preset) = name.strip_prefix(embedded).and_then(|rest| rest.strip_prefix('-')) else { continue };
+        if presets(embedded)?.iter().any(|known| known == preset) {
+            return Ok(Some((embedded, Some(preset.to_owned()))));
+        }
+    }
+    Ok(None)
+}
+
+/// The keys that some recipes have and others have not or with another value, with the value in each. The recipes' names are no
+/// difference of what they do.
+pub fn differences(recipes: &[BTreeMap<String, String>]) -> Vec<(String, Vec<Option<String>>)> {
+    let keys: std::collections::BTreeSet<&String> = recipes.iter().flat_map(BTreeMap::keys).collect();
+    let values = |key: &String| recipes.iter().map(|recipe| recipe.get(key).cloned()).collect::<Vec<_>>();
+    let differ = |values: &[Option<String>]| values.windows(2).any(|pair| pair[0] != pair[1]);
+    let rows = keys.into_iter().map(|key| (key.clone(), values(key)));
+    rows.filter(|(key, values)| key != "name" && differ(values)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(name: &str, preset: Option<&str>, overrides: &[&str]) -> (String, String) {
+        let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+        let recipe = load_preset(name, preset, &overrides).unwrap();
+        (recipe.to_toml().unwrap(), recipe.name)
+    }
+
+    #[test]
+    fn every_embedded_recipe_and_preset_is_its_own_parent_without_changes() {
+        for (name, _) in EMBEDDED {
+            let presets: Vec<Option<String>> = presets(name).unwrap().into_iter().map(Some).chain([None]).collect();
+            for preset in presets {
+                let (toml, name) = resolved(name, preset.as_deref(), &[]);
+                let changes = changes(&toml, &name).unwrap();
+                assert_eq!(changes.parent, Some(name.clone()));
+                assert!(changes.rows.is_empty(), "{name}: {:?}", changes.rows);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_set_is_a_row_with_both_values() {
+        let set = ["train.lr=3e-4", "data.source=photos", "train.schedule={kind=\"step\",every=2,factor=0.5}"];
+        let (toml, name) = resolved("vgg16-gap", None, &set);
+        let rows = changes(&toml, &name).unwrap().rows;
+        let row = |key: &str| {
+            let row = rows.iter().find(|row| row.key == key).unwrap_or_else(|| panic!("{key}: {rows:?}"));
+            (row.parent.as_deref(), row.value.as_deref())
+        };
+        assert_eq!(row("train.lr").1, Some("0.0003"));
+        assert_eq!(row("data.source"), (Some("\"tf_flowers\""), Some("\"photos\"")));
+        assert_eq!(row("train.schedule.every"), (None, Some("2")));
+        assert_eq!(rows.iter().filter(|row| !row.key.starts_with("train.schedule")).count(), 2, "{rows:?}");
+    }
+
+    #[test]
+    fn a_recipe_of_another_name_has_no_parent() {
+        let (toml, _) = resolved("vgg16-gap", None, &[]);
+        for name in ["mine", "vgg16-gap-unknown", "vgg16", ""] {
+            let changes = changes(&toml, name).unwrap();
+            assert_eq!((changes.parent, changes.rows.len()), (None, 0), "{name}");
+        }
+        assert!(changes("a = ", "vgg16-gap").is_err());
+    }
+}
