@@ -4,6 +4,7 @@ mod arguments;
 mod baseline;
 mod console;
 mod data;
+mod eval;
 mod explain;
 mod gallery;
 mod interrupt;
@@ -34,6 +35,7 @@ Examples:
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
   ft lr-find my.toml                             which learning rates it can take
   ft predict --model best rose.jpg               what the best model takes a photo for
+  ft eval --model best --data more-photos/       how good the best model is on new labelled photos
   ft explain --model best                        where the best model looks: Grad-CAM pictures
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft data check photos/                          broken photos, duplicates, photos in two classes
@@ -59,6 +61,8 @@ pub enum Command {
     LrFind(lr_find::Args),
     /// Say what a trained model takes photos for
     Predict(predict::Args),
+    /// Judge a trained model by new labelled photos: tables and a report page
+    Eval(eval::Args),
     /// Show what a trained model looks at (Grad-CAM)
     Explain(explain::Args),
     /// Show a model layer by layer
@@ -80,6 +84,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Baseline(args) => baseline::run(args),
         Command::LrFind(args) => lr_find::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Data(args) => data::run(args),

@@ -321,7 +321,7 @@ fn truths(paths: &[PathBuf], classes: &[String]) -> Result<Vec<Option<usize>>> {
 }
 
 /// Why a photo cannot be read, without its name.
-fn reason(error: &anyhow::Error) -> String {
+pub(super) fn reason(error: &anyhow::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     match causes.as_slice() {
         [_, causes @ ..] if !causes.is_empty() => causes.join(": "),

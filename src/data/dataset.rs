@@ -172,14 +172,23 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
 /// As [`load`], or if an archive or table is damaged or its labels do not fit its classes.
 pub fn open(located: &Located, options: &SplitOptions) -> Result<Dataset> {
     let Located { name, root, layout } = located;
-    let scan = match layout {
-        Layout::ClassFolders => return load(name, root, options),
-        Layout::Cifar10 => super::cifar::read(root)?,
-        Layout::Stl10 => super::stl10::read(root)?,
-        Layout::Table => super::table::read(root)?,
-        Layout::HubPhotos => super::hub::read(root)?,
-    };
+    if *layout == Layout::ClassFolders {
+        return load(name, root, options);
+    }
+    let scan = scan_located(located)?;
     assemble(name, root, scan, options)
+}
+
+/// Everything in a data set that was found, of whatever layout.
+pub(super) fn scan_located(located: &Located) -> Result<Scan> {
+    let root = &located.root;
+    match located.layout {
+        Layout::ClassFolders => scan(root),
+        Layout::Cifar10 => super::cifar::read(root),
+        Layout::Stl10 => super::stl10::read(root),
+        Layout::Table => super::table::read(root),
+        Layout::HubPhotos => super::hub::read(root),
+    }
 }
 
 /// Puts what was found into splits.
@@ -228,7 +237,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
 }
 
 /// Gives every image the split that the file says and drops the others, whose ids are returned.
-fn assign_by_file(scan: &mut Scan, skipped: &mut [Skipped], root: &Path, file: &Path) -> Result<Vec<String>> {
+pub(super) fn assign_by_file(scan: &mut Scan, skipped: &mut [Skipped], root: &Path, file: &Path) -> Result<Vec<String>> {
     let assignments = read_split_file(file)?;
     refuse_absent(&assignments, scan, skipped, root, file)?;
     for skipped in skipped.iter_mut() {

@@ -16,6 +16,7 @@ pub mod header;
 pub mod hub;
 pub mod inspect;
 mod jpeg;
+pub mod labelled;
 pub mod loader;
 pub mod lookup;
 pub mod perceptual_hash;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::table::Table;
 use crate::files::write_atomically;
 use crate::runs::{History, RunResult, SplitFigures, file, histories, read_epochs, read_predictions, read_result};
+use crate::statistics::{Interval, wilson};
 use crate::train::checkpoint;
 
 /// More classes than these have no confusion matrix that anybody could read; the most frequent confusions stand for it.
@@ -158,8 +159,9 @@ pub fn class_table(split: &SplitFigures) -> Table {
 }
 
 fn class_section(split: &SplitFigures) -> Section {
+    let Interval { low, high } = wilson(split.correct, split.photos);
     let heading = format!(
-        "Classes, {} photos: {} of {} right (accuracy {:.4}); recall is the accuracy of a class",
+        "Classes, {} photos: {} of {} right (accuracy {:.4}); 95 % interval {low:.4} to {high:.4}; recall is the accuracy of a class",
         split.split, split.correct, split.photos, split.accuracy
     );
     Section { heading, table: class_table(split) }

@@ -28,7 +28,7 @@ pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
 pub use list::{RunInfo, Status, info, list, read_environment, read_result, resolve, resolve_checkpoint};
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
-pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
+pub use write::{RunResult, RunWriter, SkippedRow, command_line, read_epochs};
 
 /// Names of the files of a run folder.
 pub mod file {

@@ -205,7 +205,7 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// The command line, quoted so that a POSIX shell reads it back.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let quote = |argument: std::ffi::OsString| {
         let text = argument.to_string_lossy().into_owned();
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));

@@ -13,8 +13,8 @@ use crate::data::split::Split;
 use crate::models::freeze::{freeze_boundary, trainable_parameters};
 use crate::report::evaluation::evaluate;
 use crate::runs::{
-    Environment, Prediction, RunInfo, RunResult, Status, file, info, read_environment, read_epochs, read_photos,
-    read_predictions, read_result, read_skipped,
+    Environment, Prediction, RunInfo, RunResult, SkippedRow, Status, UsedPhoto, file, info, read_environment,
+    read_epochs, read_photos, read_predictions, read_result, read_skipped,
 };
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::observer::EpochMetrics;
@@ -25,6 +25,58 @@ use crate::train::observer::EpochMetrics;
 /// # Errors
 /// If there is no such folder.
 pub fn run_page(folder: &Path) -> Result<RunPage> {
+    let mut page = page_of_tables(folder)?;
+    let root = page.environment.as_ref().and_then(|environment| environment.data_root.clone());
+    if let (Some(root), Ok(photos)) = (root, read_photos(&folder.join(file::DATA))) {
+        let split_file = warnings::split_file(&page.recipe_toml);
+        page.warnings.extend(warnings::of_pictures(&photos, Path::new(&root), split_file.as_deref()));
+    }
+    Ok(page)
+}
+
+/// Photos that a run's model was judged by, other than those of the run.
+#[derive(Debug)]
+pub struct Evaluated {
+    pub evaluation: Evaluation,
+    /// The model that was judged.
+    pub description: ModelDescription,
+    pub photos: Vec<UsedPhoto>,
+    pub skipped: Vec<SkippedRow>,
+    pub environment: Environment,
+    pub command: String,
+    /// What the user should know besides what the photos tell, as whole sentences.
+    pub warnings: Vec<String>,
+}
+
+/// The page of the run in `folder` with the evaluation of other photos in place of its own: of the run it tells what trained and
+/// how, of the photos everything else.
+///
+/// # Errors
+/// As [`run_page`].
+pub fn evaluated_page(folder: &Path, evaluated: Evaluated) -> Result<RunPage> {
+    let Evaluated { evaluation, description, photos, skipped, environment, command, mut warnings } = evaluated;
+    let page = page_of_tables(folder)?;
+    warnings.extend(evaluation.reliability.note.as_deref().map(sentence));
+    warnings.extend(warnings::of_photos(&photos, None));
+    Ok(RunPage {
+        dataset: description.dataset.clone(),
+        model: description.architecture.clone(),
+        recipe: description.recipe.clone(),
+        best_epoch: Some(description.epoch),
+        best_val_accuracy: description.val_accuracy,
+        trained: Some(trained(&description)?),
+        photos: counts(photos.iter().map(|photo| photo.split.as_str())),
+        evaluation: Some(evaluation),
+        environment: Some(environment),
+        skipped: skipped_photos(skipped),
+        command,
+        warnings,
+        ..page
+    })
+}
+
+/// The page without what only the photos themselves tell.
+fn page_of_tables(folder: &Path) -> Result<RunPage> {
     ensure!(folder.is_dir(), "there is no run folder {}", folder.display());
     // The current folder has a name only as a whole path.
     let folder = &std::path::absolute(folder).with_context(|| format!("cannot open the run {}", folder.display()))?;
@@ -96,7 +148,7 @@ struct Read {
     command: String,
     epochs: Vec<EpochMetrics>,
     predictions: Vec<Prediction>,
-    photos: Vec<crate::runs::UsedPhoto>,
+    photos: Vec<UsedPhoto>,
     skipped: Vec<SkippedPhoto>,
     /// What is missing or damaged, as sentences.
     problems: Vec<String>,
@@ -138,7 +190,7 @@ impl Read {
             command: files.read(file::COMMAND, |path| Ok(fs::read_to_string(path)?)).unwrap_or_default().trim().to_owned(),
             predictions: files.read(file::PREDICTIONS, read_predictions).unwrap_or_default(),
             photos: files.read(file::DATA, read_photos).unwrap_or_default(),
-            skipped: files.read(file::SKIPPED, read_skipped).map(skipped).unwrap_or_default(),
+            skipped: files.read(file::SKIPPED, read_skipped).map(skipped_photos).unwrap_or_default(),
             problems: Vec::new(),
             info,
         };
@@ -192,7 +244,7 @@ impl Files<'_> {
     }
 }
 
-fn skipped(rows: Vec<crate::runs::SkippedRow>) -> Vec<SkippedPhoto> {
+fn skipped_photos(rows: Vec<SkippedRow>) -> Vec<SkippedPhoto> {
     rows.into_iter().map(|row| SkippedPhoto { path: row.path, reason: row.reason }).collect()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod collect;
+pub mod compare;
 pub mod data;
 pub mod html;
 mod warnings;

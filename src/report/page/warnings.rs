@@ -1,10 +1,23 @@
 //! What is wrong with the photos of a run, as far as its tables tell.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rayon::prelude::*;
 
 use crate::data::audit::BALANCED;
+use crate::data::duplicates::{Duplicates, Print};
+use crate::data::lookup::Lookup;
+use crate::data::perceptual_hash::Fingerprint;
+use crate::data::photo::Photo;
 use crate::data::split::Split;
+use crate::files::sha256;
 use crate::runs::{Environment, UsedPhoto, photos_hash};
+
+/// Photos are looked at again, for near-duplicates, if there are no more and they are no larger together: some seconds' work.
+const MOST_PHOTOS: usize = 5000;
+const MOST_BYTES: u64 = 1 << 28;
 
 /// Sentences about photos that should not be where they are, most serious first.
 pub fn of_photos(photos: &[UsedPhoto], environment: Option<&Environment>) -> Vec<String> {
@@ -15,6 +28,81 @@ pub fn of_photos(photos: &[UsedPhoto], environment: Option<&Environment>) -> Vec
     warnings.extend(identical(photos));
     warnings.extend(imbalance(photos));
     warnings
+}
+
+/// Sentences about what the photos themselves show, if they still lie at `root`: those that have changed since, and pairs of
+/// splits that share a picture though not a file. `split_file` is the recipe's, for the command that tells more.
+pub fn of_pictures(photos: &[UsedPhoto], root: &Path, split_file: Option<&Path>) -> Vec<String> {
+    let command = || {
+        let quoted = |path: &Path| format!("'{}'", path.display());
+        let file = split_file.map(|file| format!(" --split-file {}", quoted(file))).unwrap_or_default();
+        format!("ft data check {}{file}", quoted(root))
+    };
+    let Ok(lookup) = Lookup::open(root) else {
+        return vec![format!("The photos are no longer in {}, so that nothing was looked up in them.", root.display())];
+    };
+    let found: Vec<Option<Photo>> = photos.iter().map(|photo| lookup.find(&photo.path).ok()).collect();
+    let size = |photo: &Photo| photo.path().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
+    let bytes: u64 = found.iter().flatten().map(size).sum();
+    if photos.len() > MOST_PHOTOS || bytes > MOST_BYTES {
+        return vec![format!("Near-duplicates among the {} photos were not looked for; `{}` does.", photos.len(), command())];
+    }
+    let seen: Vec<Option<Seen>> = found.par_iter().map(|photo| Seen::of(photo.as_ref()?).ok()).collect();
+    let mut warnings = Vec::new();
+    let changed: Vec<&UsedPhoto> = photos
+        .iter()
+        .zip(&seen)
+        .filter(|(photo, seen)| seen.as_ref().is_none_or(|seen| seen.sha256 != photo.sha256))
+        .map(|(photo, _)| photo)
+        .collect();
+    if let Some(first) = changed.first() {
+        let (n, path) = (changed.len(), &first.path);
+        warnings.push(format!(
+            "{n} of {} photos in {} are not what they were when the run began, or are gone (the first: {path}).",
+            photos.len(),
+            root.display()
+        ));
+    }
+    let there: Vec<(&UsedPhoto, &Seen)> =
+        photos.iter().zip(&seen).filter_map(|(photo, seen)| Some((photo, seen.as_ref()?))).collect();
+    let prints: Vec<Print> =
+        there.iter().map(|(_, seen)| Print { sha256: &seen.sha256, fingerprint: &seen.fingerprint }).collect();
+    let duplicates = Duplicates::find(&prints);
+    let groups = duplicates.near_groups(&prints).map(|group| -> Vec<&UsedPhoto> {
+        group.iter().filter_map(|&i| there.get(i)).map(|(photo, _)| *photo).collect()
+    });
+    let across: Vec<Vec<&UsedPhoto>> =
+        groups.filter(|group| group.windows(2).any(|w| matches!(w, [a, b] if a.split != b.split))).collect();
+    if let Some(first) = across.first() {
+        let groups = if across.len() == 1 { "1 group".to_owned() } else { format!("{} groups", across.len()) };
+        warnings.push(format!(
+            "{groups} of near-duplicates (the same picture, or two shots of one scene) lie in several splits (the first: {}): the \
+             test is easier than it looks. `{}` lists them, `ft data split` keeps them together.",
+            paths(first),
+            command()
+        ));
+    }
+    warnings
+}
+
+/// A photo as it is now.
+struct Seen {
+    sha256: String,
+    fingerprint: Fingerprint,
+}
+
+impl Seen {
+    fn of(photo: &Photo) -> Result<Self> {
+        let bytes = photo.bytes()?;
+        let image = photo.decode_bytes(&bytes)?;
+        Ok(Self { sha256: sha256(&bytes), fingerprint: Fingerprint::of(&image) })
+    }
+}
+
+/// The split file that a resolved recipe names.
+pub fn split_file(recipe_toml: &str) -> Option<PathBuf> {
+    let recipe: toml::Table = toml::from_str(recipe_toml).ok()?;
+    recipe.get("data")?.get("split_file")?.as_str().map(PathBuf::from)
 }
 
 /// Splits whose photos in `data.csv` are not those that the run recorded when it began.
