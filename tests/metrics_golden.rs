@@ -3,6 +3,9 @@
 mod common;
 
 use common::{assert_values_close, golden_json, golden_tensors, values};
+use ft::report::evaluation::evaluate;
+use ft::report::page::data::{ClassRow, Estimate};
+use ft::runs::Prediction;
 use ft::train::metrics::{Average, PredictionTable};
 use serde_json::Value;
 
@@ -71,6 +74,69 @@ fn matches_scikit_learn(logits: &str, key: &str) {
             close("bin confidence", &[confidence], &expected["confidence"]);
         }
     }
+}
+
+/// The same figures as the report page has them, from rows of a prediction table.
+fn page_matches_scikit_learn(logits: &str, key: &str) {
+    let tensors = golden_tensors("metrics/metrics.safetensors");
+    let rows: Vec<Vec<f32>> = tensors.get(logits).to_vec2().unwrap();
+    let classes: Vec<String> = (0..5).map(|i| format!("class {i}")).collect();
+    let table = table(logits);
+    let row = |(i, logits): (usize, &Vec<f32>)| Prediction {
+        split: "test".to_owned(),
+        path: format!("{i}.jpg"),
+        truth: classes[table.labels()[i]].clone(),
+        predicted: classes[table.predicted()[i]].clone(),
+        probability: table.probabilities()[i][table.predicted()[i]] as f32,
+        logits: logits.clone(),
+    };
+    let rows: Vec<Prediction> = rows.iter().enumerate().map(row).collect();
+    let page = evaluate("test", &classes, &rows, &[]).unwrap();
+    let json = golden_json("metrics/metrics.json");
+    let expected = &json[key];
+    assert_eq!(serde_json::to_value(&page.confusion).unwrap(), expected["confusion_rows_true_columns_predicted"]);
+    for (name, value) in [
+        ("accuracy", page.accuracy.value),
+        ("balanced_accuracy", page.balanced_accuracy),
+        ("macro_f1", page.macro_f1.value),
+        ("cohen_kappa", page.cohen_kappa),
+        ("matthews_corrcoef", page.matthews),
+        ("nll", page.nll),
+        ("brier_sum_over_classes", page.brier),
+        ("ece_15_bins", page.reliability.before.ece),
+        ("roc_auc_ovr_macro", page.macro_roc_auc.unwrap()),
+    ] {
+        close(name, &[value], &expected[name]);
+    }
+    let column = |value: &dyn Fn(&ClassRow) -> f64| page.rows.iter().map(value).collect::<Vec<f64>>();
+    close("precision", &column(&|row| row.precision.value), &expected["precision"]);
+    close("recall", &column(&|row| row.recall.value), &expected["recall"]);
+    close("f1", &column(&|row| row.f1.value), &expected["f1"]);
+    close("roc auc", &column(&|row| row.roc_auc.unwrap()), &expected["roc_auc_per_class"]);
+    close(
+        "average precision",
+        &column(&|row| row.average_precision.unwrap()),
+        &expected["average_precision_per_class"],
+    );
+    for row in &page.rows {
+        for Estimate { value, low, high } in [row.precision, row.recall, row.f1] {
+            assert!((0.0..=1.0).contains(&low) && low <= value && value <= high && high <= 1.0, "{row:?}");
+        }
+    }
+    let mean: f64 = page.predictions.iter().map(|photo| photo.loss).sum::<f64>() / page.photos as f64;
+    close("mean loss", &[mean], &expected["nll"]);
+    // The drawn curves have the areas of scikit-learn too.
+    for (curve, auc) in page.roc.iter().zip(numbers(&expected["roc_auc_per_class"])) {
+        let steps = curve.x.windows(2).zip(curve.y.windows(2));
+        let area: f64 = steps.map(|(x, y)| (x[1] - x[0]) * (y[0] + y[1]) / 2.0).sum();
+        assert!((area - auc).abs() < 1e-4, "class {}: {area} instead of {auc}", curve.class);
+    }
+}
+
+#[test]
+fn the_figures_of_the_report_match_scikit_learn() {
+    page_matches_scikit_learn("logits", "table");
+    page_matches_scikit_learn("logits_never3", "table_never3");
 }
 
 #[test]

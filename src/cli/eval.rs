@@ -112,30 +112,13 @@ pub fn run(args: &Args) -> Result<()> {
     let name = name(args, &data)?;
     let predicted = Predicted::of(&model, &data, &name, args.batch_size.into())?;
     if predicted.rows.is_empty() {
-        let first = predicted.skipped.first().map_or_else(String::new, |s| format!("; the first, {}: {}", s.path, s.reason));
+        let first =
+            predicted.skipped.first().map_or_else(String::new, |s| format!("; the first, {}: {}", s.path, s.reason));
         bail!("none of the {} photos in {} could be read{first}", predicted.skipped.len(), data.root.display());
     }
     let seen = Seen::of(&model, &predicted.photos);
-    let warnings = warnings(&model.description, &predicted, seen);
-    warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-    let validation = validation(&model);
-    let evaluation = evaluate(&name, &model.description.classes, &predicted.rows, &validation)?;
-
-    let mut environment = Environment::collect(device_name(&device), None);
-    environment.data_root = std::path::absolute(&data.root).ok().map(|path| path.display().to_string());
-    environment.data_sha256.insert(name.clone(), photos_hash(&predicted.photos));
-    let page = evaluated_page(
-        &model.folder,
-        Evaluated {
-            evaluation,
-            description: model.description.clone(),
-            photos: predicted.photos.clone(),
-            skipped: predicted.skipped.clone(),
-            environment,
-            command: command_line().trim().to_owned(),
-            warnings,
-        },
-    )?;
+    let page = page(&model, &data, &name, &predicted, seen)?;
+    page.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let out = match &args.out {
         Some(out) => {
             fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
@@ -150,6 +133,25 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&as_json(&model, &out, &data, &page, seen)?);
     }
     print(&format!("{}\n", out.join(REPORT).display()))
+}
+
+/// The page of the model on these photos.
+fn page(model: &OpenModel, data: &Labelled, name: &str, predicted: &Predicted, seen: Option<Seen>) -> Result<RunPage> {
+    let description = &model.description;
+    let evaluation = evaluate(name, &description.classes, &predicted.rows, &validation(model))?;
+    let mut environment = Environment::collect(device_name(model.network.device()), None);
+    environment.data_root = std::path::absolute(&data.root).ok().map(|path| path.display().to_string());
+    environment.data_sha256.insert(name.to_owned(), photos_hash(&predicted.photos));
+    let evaluated = Evaluated {
+        evaluation,
+        description: description.clone(),
+        photos: predicted.photos.clone(),
+        skipped: predicted.skipped.clone(),
+        environment,
+        command: command_line().trim().to_owned(),
+        warnings: warnings(description, predicted, seen),
+    };
+    evaluated_page(&model.folder, evaluated)
 }
 
 /// What the photos are called: as asked for, or as the data and its split.
@@ -208,12 +210,7 @@ impl Predicted {
         let class = |i: usize| description.classes.get(i).cloned().with_context(|| format!("there is no class {i}"));
         let predicted = argmax(&logits);
         let truth = class(sample.label as usize)?;
-        self.photos.push(UsedPhoto {
-            split: name.to_owned(),
-            path: sample.id.clone(),
-            label: truth.clone(),
-            sha256,
-        });
+        self.photos.push(UsedPhoto { split: name.to_owned(), path: sample.id.clone(), label: truth.clone(), sha256 });
         self.rows.push(Prediction {
             split: name.to_owned(),
             path: sample.id.clone(),
@@ -265,11 +262,13 @@ fn warnings(description: &ModelDescription, predicted: &Predicted, seen: Option<
                 ));
             }
             if val > 0 {
-                warnings.push(format!("{val} of {total} photos were validation photos, by which the model was chosen."));
+                warnings
+                    .push(format!("{val} of {total} photos were validation photos, by which the model was chosen."));
             }
         }
         None => warnings.push(
-            "The model comes without the table of its training photos: whether it was trained on these is not known.".to_owned(),
+            "The model comes without the table of its training photos: whether it was trained on these is not known."
+                .to_owned(),
         ),
     }
     let there: BTreeSet<&str> = predicted.photos.iter().map(|photo| photo.label.as_str()).collect();
@@ -319,7 +318,8 @@ fn write(out: &Path, title: &str, page: &RunPage, predicted: &Predicted) -> Resu
     write_predictions(&out.join(file::PREDICTIONS), &predicted.rows)?;
     write_photos(&out.join(file::DATA), &predicted.photos)?;
     write_skipped(&out.join(file::SKIPPED), &predicted.skipped)?;
-    let text = |name: &str, text: String| write_atomically(&out.join(name), |file| Ok(file.write_all(text.as_bytes())?));
+    let text =
+        |name: &str, text: String| write_atomically(&out.join(name), |file| Ok(file.write_all(text.as_bytes())?));
     text(file::ENVIRONMENT, serde_json::to_string_pretty(&page.environment)? + "\n")?;
     text(file::COMMAND, format!("{}\n", page.command))?;
     let evaluation = page.evaluation.as_ref().context("there is no evaluation")?;

@@ -13,6 +13,7 @@
 //! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each, if that takes less than a tenth of the time |
 //! | `summary.md` | highest and lowest figures, figures of each class, confusion matrix |
 //! | `result.json` | the figures; its presence means that the run ended in order |
+//! | `eval/NAME-TIME/` | what `ft eval` found on other photos: `predictions.csv`, `data.csv`, `summary.md`, `report.html` |
 //! | `error.txt` | why it failed |
 //! | `lock` | locked while the run's process lives |
 

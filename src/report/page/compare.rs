@@ -13,16 +13,14 @@ use crate::statistics::{bootstrap, mcnemar};
 /// same if path and true class are.
 ///
 /// # Errors
-/// If there are no runs, or a recipe is no TOML.
+/// If there are fewer than two runs.
 pub fn compare(pages: &[RunPage]) -> Result<Comparison> {
     ensure!(pages.len() > 1, "a comparison needs two runs at least");
-    let recipes: Vec<BTreeMap<String, String>> = pages
-        .iter()
-        .map(|page| flatten(&page.recipe_toml).with_context(|| format!("the recipe of {}", page.id)))
-        .collect::<Result<_>>()?;
-    let recipe = differences(&recipes).into_iter().map(|(key, values)| ComparedKey { key, values }).collect();
     let (first, others) = pages.split_first().context("there is no run")?;
-    let mut cautions = Vec::new();
+    let unknown = pages.iter().filter(|page| recipe(page).is_none());
+    let mut cautions: Vec<String> = unknown
+        .map(|page| format!("The recipe of {} cannot be read; it is left out of the comparison of recipes.", page.id))
+        .collect();
     let mut rows = vec![row(first, None)];
     for page in others {
         let pair = Pair { first, other: page };
@@ -30,7 +28,24 @@ pub fn compare(pages: &[RunPage]) -> Result<Comparison> {
         cautions.extend(pair.cautions(&common));
         rows.push(row(page, difference(&common)));
     }
-    Ok(Comparison { recipe, rows, cautions })
+    Ok(Comparison { recipe: recipe_rows(pages), rows, cautions })
+}
+
+/// The keys of a run's recipe; `None` if it has none that can be read.
+fn recipe(page: &RunPage) -> Option<BTreeMap<String, String>> {
+    flatten(&page.recipe_toml).ok().filter(|keys| !keys.is_empty())
+}
+
+/// The keys in which the recipes differ that can be read; the others have no values.
+fn recipe_rows(pages: &[RunPage]) -> Vec<ComparedKey> {
+    let recipes: Vec<Option<BTreeMap<String, String>>> = pages.iter().map(recipe).collect();
+    let known: Vec<BTreeMap<String, String>> = recipes.iter().flatten().cloned().collect();
+    let key = |(key, values): (String, Vec<Option<String>>)| {
+        let mut values = values.into_iter();
+        let values = recipes.iter().map(|recipe| recipe.as_ref().and_then(|_| values.next().flatten())).collect();
+        ComparedKey { key, values }
+    };
+    differences(&known).into_iter().map(key).collect()
 }
 
 fn row(page: &RunPage, difference: Option<Difference>) -> ComparedRun {
@@ -193,8 +208,8 @@ mod tests {
 
     /// Ten photos of each class, the first `right` of which are predicted right.
     fn rows(names: &[String], right: usize) -> Vec<(&str, usize, usize)> {
-        let row = |(i, name): (usize, &String)| (i, name.as_str());
-        names.iter().enumerate().map(row).map(|(i, n)| (n, i % 2, if i < right { i % 2 } else { 1 - i % 2 })).collect()
+        let predicted = |i: usize| if i < right { i % 2 } else { 1 - i % 2 };
+        names.iter().enumerate().map(|(i, name)| (name.as_str(), i % 2, predicted(i))).collect()
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -208,7 +223,10 @@ mod tests {
         let b = page("b", "name = \"b\"\n[train]\nlr = 0.2\nepochs = 3\n", &rows(&names, 16));
         let comparison = compare(&[a, b]).unwrap();
         let [key] = &comparison.recipe[..] else { panic!("{:?}", comparison.recipe) };
-        assert_eq!((key.key.as_str(), &key.values), ("train.lr", &vec![Some("0.1".to_owned()), Some("0.2".to_owned())]));
+        assert_eq!(
+            (key.key.as_str(), &key.values),
+            ("train.lr", &vec![Some("0.1".to_owned()), Some("0.2".to_owned())])
+        );
         assert!(comparison.cautions.is_empty(), "{:?}", comparison.cautions);
         assert!(comparison.rows[0].difference.is_none());
         let difference = comparison.rows[1].difference.as_ref().unwrap();
@@ -219,24 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_that_cannot_be_read_is_left_out_and_named() {
+        let names = names(4);
+        let page = |id: &str, recipe: &str| page(id, recipe, &rows(&names, 2));
+        let pages = [page("a", "lr = 1"), page("b", "lr = "), page("c", "lr = 3"), page("d", "")];
+        let comparison = compare(&pages).unwrap();
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(comparison.recipe[0].values, [text("1"), None, text("3"), None]);
+        assert_eq!((comparison.recipe.len(), comparison.cautions.len()), (1, 2), "{:?}", comparison.cautions);
+        assert!(comparison.cautions[0].contains("recipe of b"));
+    }
+
+    #[test]
     fn what_cannot_be_compared_is_said_and_not_computed() {
         let names = names(30);
-        let one = page("a", "", &rows(&names[..20], 10));
+        let one = page("a", "lr = 1", &rows(&names[..20], 10));
         let cautions = |other: RunPage| {
             let comparison = compare(&[one.clone(), other]).unwrap();
             (comparison.rows[1].difference.as_ref().map(|d| d.photos), comparison.cautions.join("\n"))
         };
-        let (photos, said) = cautions(page("b", "", &rows(&names[20..], 5)));
+        let (photos, said) = cautions(page("b", "lr = 1", &rows(&names[20..], 5)));
         assert!(photos.is_none() && said.contains("no photo in common"), "{said}");
-        let (photos, said) = cautions(page("b", "", &rows(&names[10..], 5)));
+        let (photos, said) = cautions(page("b", "lr = 1", &rows(&names[10..], 5)));
         assert!(photos == Some(10) && said.contains("of which 10 are the same"), "{said}");
-        let (photos, said) = cautions(page("b", "", &[]));
+        let (photos, said) = cautions(page("b", "lr = 1", &[]));
         assert!(photos.is_none() && said.contains("b has no predictions"), "{said}");
         // The same name with another truth is another photo.
-        let (photos, _) = cautions(page("b", "", &[("0.jpg", 1, 1)]));
+        let (photos, _) = cautions(page("b", "lr = 1", &[("0.jpg", 1, 1)]));
         assert_eq!(photos, None);
 
-        let mut other = page("b", "", &rows(&names[..20], 12));
+        let mut other = page("b", "lr = 1", &rows(&names[..20], 12));
         other.dataset = "zoo".to_owned();
         let (photos, said) = cautions(other.clone());
         assert!(photos == Some(20) && said.contains("trained on zoo"), "{said}");
@@ -245,7 +275,7 @@ mod tests {
         assert!(cautions(other).1.contains("only b knows owl"));
 
         let hashed = |id: &str, hash: &str| {
-            let mut page = page(id, "", &rows(&names[..20], 12));
+            let mut page = page(id, "lr = 1", &rows(&names[..20], 12));
             page.environment.as_mut().unwrap().data_sha256.insert("test".to_owned(), hash.to_owned());
             page
         };
