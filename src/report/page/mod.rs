@@ -1,8 +1,10 @@
 //! The report page: a self-contained HTML file.
 
 pub mod changes;
+pub mod compare;
 pub mod collect;
 pub mod compare;
 pub mod data;
 pub mod html;
+pub mod pictures;
 mod warnings;
