@@ -76,8 +76,7 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 pub(super) fn ablation_cam(probe: &Probe, pass: &PartialPass, activation: &FeatureMap) -> Result<HeatMap> {
     let logit = probe.logits_from(pass, pass.activation())?.into_iter().next().unwrap_or_default();
     let speaks = |&channel: &usize| activation.channel(channel).any(|v| v != 0.0);
-    let channels: Vec<usize> =
-        activation.most_varied(probe.options().channels).into_iter().filter(speaks).collect();
+    let channels: Vec<usize> = activation.most_varied(probe.options().channels).into_iter().filter(speaks).collect();
     let mut weights = vec![0.0; activation.channels];
     for some in channels.chunks(probe.options().batch_size) {
         let without = probe.logits_from(pass, &without_each(pass.activation(), activation.channels, some)?)?;

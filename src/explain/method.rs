@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 
-use super::cam::{elementwise, grad_cam_plus_plus_weights, grad_cam_weights, plain_cam, weighted_sum, x_grad_cam_weights};
+use super::cam::{
+    elementwise, grad_cam_plus_plus_weights, grad_cam_weights, plain_cam, weighted_sum, x_grad_cam_weights,
+};
 use super::eigen::{eigen_cam, eigen_grad_cam};
 use super::feature_map::FeatureMap;
 use super::heat_map::HeatMap;

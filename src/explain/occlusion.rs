@@ -20,10 +20,10 @@ pub(super) fn window_and_stride(side: usize, window: Option<usize>, stride: Opti
 pub(super) fn occlusion(probe: &Probe) -> Result<HeatMap> {
     let (height, width) = (probe.height, probe.width);
     let options = probe.options();
-    let (window, stride) =
-        window_and_stride(height.min(width), options.occlusion_window, options.occlusion_stride);
+    let (window, stride) = window_and_stride(height.min(width), options.occlusion_window, options.occlusion_stride);
     let (tops, lefts) = (starts(height, window, stride), starts(width, window, stride));
-    let windows: Vec<(usize, usize)> = tops.iter().flat_map(|&top| lefts.iter().map(move |&left| (top, left))).collect();
+    let windows: Vec<(usize, usize)> =
+        tops.iter().flat_map(|&top| lefts.iter().map(move |&left| (top, left))).collect();
     let colour = probe.mean_colour();
     let logit = probe.logit()?;
     let row_length = width * probe.colours;

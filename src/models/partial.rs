@@ -33,11 +33,7 @@ impl PartialPass {
     pub fn narrow(&self, start: usize, count: usize) -> Result<Self> {
         let part = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.narrow(0, start, count)?) };
         let crossing = self.crossing.iter().map(|(&layer, tensor)| Ok((layer, part(tensor)?)));
-        Ok(Self {
-            layer: self.layer,
-            activation: part(&self.activation)?,
-            crossing: crossing.collect::<Result<_>>()?,
-        })
+        Ok(Self { layer: self.layer, activation: part(&self.activation)?, crossing: crossing.collect::<Result<_>>()? })
     }
 }
 
@@ -149,11 +145,8 @@ impl Network {
     /// # Errors
     /// As [`Self::gradient_from`].
     pub fn input_gradient(&self, images: &Tensor, class: &[u32], rule: ReluRule) -> Result<Tensor> {
-        let pass = PartialPass {
-            layer: 0,
-            activation: images.clone(),
-            crossing: self.cut_values(0, vec![images.clone()])?,
-        };
+        let pass =
+            PartialPass { layer: 0, activation: images.clone(), crossing: self.cut_values(0, vec![images.clone()])? };
         Ok(self.gradient_from(&pass, class, rule)?.gradient)
     }
 
