@@ -67,89 +67,17 @@ pub fn weighted_sum(activation: &FeatureMap, weights: &[f64]) -> HeatMap {
     activation.heat_map(activation.positions().map(|position| dot(position, weights)))
 }
 
+/// CAM of whatever affine map follows the layer: `number of places * sum over channels of G * A`. The logit is the map's
+/// mean plus what does not depend on the layer. Both maps must have the same shape.
+pub(super) fn plain_cam(activation: &FeatureMap, gradient: &FeatureMap) -> HeatMap {
+    let places = activation.position_count();
+    elementwise(activation, gradient, |g| g * places)
+}
+
 /// `sum over channels of weight(G) * A` at every position.
 pub(super) fn elementwise(activation: &FeatureMap, gradient: &FeatureMap, weight: impl Fn(f64) -> f64) -> HeatMap {
     let at = |(a, g): (&[f32], &[f32])| a.iter().zip(g).map(|(&a, &g)| f64::from(a) * weight(f64::from(g))).sum();
     activation.heat_map(activation.positions().zip(gradient.positions()).map(at))
-}
-
-/// The positions (rows) of the centred activation, projected on its first right singular vector, which power iteration
-/// finds. A singular vector's sign is arbitrary: it is chosen so that the largest absolute value is positive.
-pub(super) fn eigen_cam(activation: &FeatureMap) -> HeatMap {
-    /// Iterations end earlier unless the two largest singular values are closer than a part in a thousand.
-    const MOST_ITERATIONS: usize = 2000;
-    const TOLERANCE: f64 = 1e-12;
-    let centred = CentredRows::new(activation);
-    let mut projection = centred.project(&centred.largest_row());
-    let mut length = norm(&projection);
-    for _ in 0..MOST_ITERATIONS {
-        if length == 0.0 {
-            break;
-        }
-        let mut direction = centred.combine(&projection);
-        let scale = norm(&direction);
-        if scale == 0.0 {
-            break;
-        }
-        direction.iter_mut().for_each(|v| *v /= scale);
-        let next = centred.project(&direction);
-        let next_length = norm(&next);
-        let change =
-            next.iter().zip(&projection).map(|(n, p)| (n / next_length - p / length).abs()).fold(0.0, f64::max);
-        (projection, length) = (next, next_length);
-        if change < TOLERANCE {
-            break;
-        }
-    }
-    let largest = projection.iter().copied().fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
-    let sign = if largest < 0.0 { -1.0 } else { 1.0 };
-    activation.heat_map(projection.into_iter().map(|v| v * sign))
-}
-
-/// The matrix positions × channels of an activation, less the mean of each channel.
-struct CentredRows {
-    values: Vec<f64>,
-    channels: usize,
-}
-
-impl CentredRows {
-    fn new(activation: &FeatureMap) -> Self {
-        let count = activation.position_count();
-        let means: Vec<f64> = activation.channel_sums().into_iter().map(|sum| sum / count).collect();
-        let centre =
-            |position: &[f32]| -> Vec<f64> { position.iter().zip(&means).map(|(&a, m)| f64::from(a) - m).collect() };
-        Self { values: activation.positions().flat_map(centre).collect(), channels: activation.channels }
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &[f64]> {
-        self.values.chunks_exact(self.channels)
-    }
-
-    /// Start of the iteration: a row is never orthogonal to all leading directions, and this one is the safest.
-    fn largest_row(&self) -> Vec<f64> {
-        let longest = self.rows().reduce(|best, row| if norm(row) > norm(best) { row } else { best });
-        longest.map(<[f64]>::to_vec).unwrap_or_default()
-    }
-
-    /// One value per position.
-    fn project(&self, direction: &[f64]) -> Vec<f64> {
-        self.rows().map(|row| row.iter().zip(direction).map(|(a, b)| a * b).sum()).collect()
-    }
-
-    /// One value per channel.
-    fn combine(&self, projection: &[f64]) -> Vec<f64> {
-        let mut sums = vec![0.0; self.channels];
-        for (row, &factor) in self.rows().zip(projection) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += factor * value;
-            }
-        }
-        sums
-    }
-}
-
-fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 fn dot(position: &[f32], weights: &[f64]) -> f64 {

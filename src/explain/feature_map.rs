@@ -62,6 +62,33 @@ impl FeatureMap {
         self.values.chunks_exact(self.channels)
     }
 
+    /// The values of one channel, row by row.
+    pub(super) fn channel(&self, index: usize) -> impl Iterator<Item = f32> {
+        self.positions().map(move |position| position.get(index).copied().unwrap_or_default())
+    }
+
+    /// The `count` channels of largest variance over the positions, or all; in ascending order. Of equal ones the first
+    /// come first.
+    pub(super) fn most_varied(&self, count: Option<usize>) -> Vec<usize> {
+        let count = count.unwrap_or(self.channels);
+        if count >= self.channels {
+            return (0..self.channels).collect();
+        }
+        let places = self.position_count();
+        let means: Vec<f64> = self.channel_sums().into_iter().map(|sum| sum / places).collect();
+        let mut spread = vec![0.0; self.channels];
+        for position in self.positions() {
+            for ((sum, &value), mean) in spread.iter_mut().zip(position).zip(&means) {
+                *sum += (f64::from(value) - mean).powi(2);
+            }
+        }
+        let mut ranked: Vec<(usize, f64)> = spread.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut chosen: Vec<usize> = ranked.into_iter().take(count).map(|(index, _)| index).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
     /// Sum over the positions, per channel.
     pub(super) fn channel_sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.channels];

@@ -99,10 +99,10 @@ fn scale_to_unit(values: &mut [f64]) {
 }
 
 /// Where a target coordinate reads: the two source indices and the share of the second.
-type Tap = (usize, usize, f64);
+pub(super) type Tap = (usize, usize, f64);
 
 /// The taps of `to` target coordinates, each of which reads at `place` among `from` source values; clamped at the borders.
-fn bilinear_taps(from: usize, to: usize, place: impl Fn(usize) -> f64) -> Vec<Tap> {
+pub(super) fn bilinear_taps(from: usize, to: usize, place: impl Fn(usize) -> f64) -> Vec<Tap> {
     let last = from.saturating_sub(1);
     let tap = |i: usize| {
         let place = place(i).clamp(0.0, last as f64);
@@ -113,7 +113,7 @@ fn bilinear_taps(from: usize, to: usize, place: impl Fn(usize) -> f64) -> Vec<Ta
 }
 
 /// Bilinear resize of a row-major map of the given width.
-fn resize_bilinear(map: &[f64], width: usize, columns: &[Tap], rows: &[Tap]) -> Vec<f64> {
+pub(super) fn resize_bilinear(map: &[f64], width: usize, columns: &[Tap], rows: &[Tap]) -> Vec<f64> {
     let read = |x: usize, y: usize| map.get(y * width + x).copied().unwrap_or(0.0);
     let mut resized = Vec::with_capacity(columns.len() * rows.len());
     for &(top, bottom, down) in rows {

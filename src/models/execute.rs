@@ -23,6 +23,17 @@ pub enum Pass {
     Training { dropout_key: u64 },
 }
 
+/// What a gradient does at a ReLU on its way back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReluRule {
+    /// The derivative: it passes where the ReLU's output is positive.
+    #[default]
+    Gradient,
+    /// Guided backpropagation: it passes where the output **and** the gradient from above are positive; at a leaky ReLU, too,
+    /// nothing passes elsewhere. Springenberg et al., "Striving for Simplicity", ICLR 2015 workshop, arXiv:1412.6806.
+    Guided,
+}
+
 /// What a pass needs to know of the network.
 pub(super) struct Executor<'a> {
     pub network: &'a Network,
@@ -33,6 +44,8 @@ pub(super) struct Executor<'a> {
     pub trainable: &'a [bool],
     pub backend: Backend,
     pub pass: Pass,
+    /// How the backward pass treats ReLU and leaky ReLU.
+    pub relu: ReluRule,
 }
 
 /// One executed step, with what its backward half reads.
@@ -214,6 +227,8 @@ impl Executor<'_> {
     fn step_backward(&self, record: &Record, grad: Tensor, requires: &[bool], result: &mut Backward) -> Result<()> {
         let backend = self.backend;
         let source = *record.step.inputs.first().ok_or_else(|| anyhow!("a step without input"))?;
+        // What the guided rule keeps of the gradient from above; where the output is positive is the derivative's own affair.
+        let grad = if self.is_guided(&record.step) { ops::relu(backend, &grad)? } else { grad };
         let grad = match (&record.step.kernel, &record.output) {
             (Kernel::Conv { relu: true, .. } | Kernel::Add { relu: true }, Some(output)) => {
                 ops::relu_backward(backend, output, &grad)?
@@ -313,7 +328,11 @@ impl Executor<'_> {
         Ok(Some(match op {
             Op::ZeroPad(padding) => ops::zero_pad_backward(&grad, padding)?,
             Op::Relu => ops::relu_backward(backend, output()?, &grad)?,
-            Op::LeakyRelu(slope) => ops::leaky_relu_backward(backend, input()?, &grad, slope)?,
+            Op::LeakyRelu(slope) => match self.relu {
+                ReluRule::Gradient => ops::leaky_relu_backward(backend, input()?, &grad, slope)?,
+                // Its output is positive where its input is.
+                ReluRule::Guided => ops::relu_backward(backend, input()?, &grad)?,
+            },
             Op::MaxPool(_) | Op::GlobalMaxPool => match &record.saved {
                 Saved::Indices(indices) => ops::max_pool_backward(backend, indices, &grad)?,
                 _ => return Err(anyhow!("the places of its maxima were not kept")),
@@ -331,6 +350,15 @@ impl Executor<'_> {
                 return Err(anyhow!("this layer has a step of its own"));
             }
         }))
+    }
+
+    /// Whether the step ends in a ReLU of either kind, and the guided rule holds.
+    fn is_guided(&self, step: &Step) -> bool {
+        let rectifies = match step.kernel {
+            Kernel::Conv { relu, .. } | Kernel::BatchNorm { relu, .. } | Kernel::Add { relu } => relu,
+            Kernel::Single(layer) => matches!(self.graph.layers[layer].op, Op::Relu | Op::LeakyRelu(_)),
+        };
+        self.relu == ReluRule::Guided && rectifies
     }
 
     fn accumulate(&self, result: &mut Backward, layer: usize, gradient: Tensor) -> Result<()> {

@@ -3,6 +3,7 @@
 //! [`Graph`] is the structure (layers with the reference's names), [`Network`] adds parameter values, freezing and the two
 //! halves of every model; `plan` fuses layers into steps and `execute` runs them forwards and backwards.
 
+mod affine;
 mod architectures;
 mod cifar_resnet;
 mod cnn;
@@ -13,6 +14,7 @@ mod head;
 mod init;
 mod layer;
 mod network;
+mod partial;
 mod plan;
 mod resnet;
 mod resnet_basic;
@@ -23,10 +25,11 @@ mod vgg;
 mod vgg_gap;
 
 pub use architectures::Architecture;
-pub use execute::Pass;
+pub use execute::{Pass, ReluRule};
 pub use freeze::freeze_boundary;
 pub use graph::Graph;
 pub use head::attach as attach_head;
 pub use layer::{BatchNorm, Centres, Layer, Op, Shape};
-pub use network::{ActivationGradient, Network, StepOutput};
+pub use network::{Network, StepOutput};
+pub use partial::{ActivationGradient, PartialPass};
 pub use spec::{Naming, ParamKind, ParamSpec};

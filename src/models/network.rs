@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::execute::{Executor, Forward, Pass, normalization};
+use super::execute::{Executor, Forward, Pass, ReluRule, normalization};
 use super::freeze::{freeze_boundary, trainable_parameters};
 use super::graph::Graph;
 use super::init::initial_values;
@@ -19,7 +19,7 @@ use crate::ops::{self, Backend, BatchStatistics};
 use crate::recipe::{BatchNormMode, Initializer};
 
 /// Images of one part of a large batch in inference on the CPU.
-const INFERENCE_PART: usize = 8;
+pub(super) const INFERENCE_PART: usize = 8;
 
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
 pub struct Network {
@@ -44,14 +44,6 @@ pub struct StepOutput {
     /// Gradients by parameter name, of the trainable parameters.
     pub gradients: BTreeMap<String, Tensor>,
     statistics: Vec<(usize, BatchStatistics)>,
-}
-
-/// Activation of a layer and the gradient of one class's logit with respect to it, both `[batch, ...]`.
-pub struct ActivationGradient {
-    pub activation: Tensor,
-    pub gradient: Tensor,
-    /// `[batch, classes]`
-    pub logits: Tensor,
 }
 
 impl Network {
@@ -98,6 +90,10 @@ impl Network {
     /// Which form of the operations runs; [`Backend::for_device`] by default.
     pub fn set_backend(&mut self, backend: Backend) {
         self.backend = backend;
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The layers and the specification of the parameters.
@@ -299,37 +295,6 @@ impl Network {
         indices.into_iter().map(|(name, i)| Ok((name.to_string(), value(i)?))).collect()
     }
 
-    /// Activation of `layer` and gradient of the logit of `class[i]` for image i with respect to it, whatever is frozen.
-    pub fn activation_and_gradient(&self, images: &Tensor, layer: &str, class: &[u32]) -> Result<ActivationGradient> {
-        let index = self.graph.output_of(layer)?;
-        let cut = index + 1;
-        ensure!(cut < self.graph.layers.len(), "layer {layer} is the output itself: name one before it");
-        let mut keep: BTreeSet<usize> = self.crossing(cut).into_iter().collect();
-        keep.insert(index);
-        let before = self.infer((0, cut), 0, vec![images.clone()], &keep)?;
-        let activation = before.get(&index).cloned().ok_or_else(|| anyhow!("layer {layer} was not computed"))?;
-
-        let none = vec![false; self.parameters.len()];
-        let requires = self.requires(&none, Some(index));
-        let last = self.graph.last();
-        let executor = self.executor(Pass::Inference, &none);
-        let mut run = executor.forward((cut, last + 1), before, &BTreeSet::from([last]), &requires)?;
-        let logits = run.values.remove(&last).ok_or_else(|| anyhow!("the network has no output"))?;
-        let (batch, classes) = logits.dims2()?;
-        ensure!(class.len() == batch, "{} classes for {batch} images", class.len());
-        let mut one_hot = vec![0f32; batch * classes];
-        for (row, &class) in one_hot.chunks_mut(classes).zip(class) {
-            *row.get_mut(class as usize).ok_or_else(|| anyhow!("class {class}: there are {classes}"))? = 1.0;
-        }
-        let seed = Tensor::from_vec(one_hot, (batch, classes), &self.device)?;
-        let mut gradients = executor.backward(run.tape, BTreeMap::from([(last, seed)]), &requires)?.layers;
-        let gradient = match gradients.remove(&index) {
-            Some(gradient) => gradient,
-            None => activation.zeros_like()?,
-        };
-        Ok(ActivationGradient { activation, gradient, logits })
-    }
-
     /// Forward and backward pass of a training batch from what crosses `cut`. `loss` turns logits into the mean loss and its
     /// gradient. Parameters do not change; moving statistics do in [`Self::update_statistics`].
     pub fn train_step(
@@ -341,7 +306,7 @@ impl Network {
     ) -> Result<StepOutput> {
         let requires = self.requires(&self.trainable, None);
         let last = self.graph.last();
-        let executor = self.executor(Pass::Training { dropout_key }, &self.trainable);
+        let executor = self.executor(Pass::Training { dropout_key }, &self.trainable, ReluRule::Gradient);
         // What comes before needs no records and no gradients: it goes through in parts.
         let first_half = self.first_half_end().max(cut);
         let values = match first_half == cut {
@@ -383,7 +348,7 @@ impl Network {
 
     /// The outputs of `keep` in inference mode. On the CPU a large batch goes through in parts, whose activations stay in
     /// the processor's caches; images do not depend on each other.
-    fn infer(
+    pub(super) fn infer(
         &self,
         range: (usize, usize),
         cut: usize,
@@ -409,10 +374,10 @@ impl Network {
         let none = vec![false; self.parameters.len()];
         let requires = vec![false; self.graph.layers.len()];
         let values = self.cut_values(cut, crossing)?;
-        self.executor(Pass::Inference, &none).forward(range, values, keep, &requires)
+        self.executor(Pass::Inference, &none, ReluRule::Gradient).forward(range, values, keep, &requires)
     }
 
-    fn cut_values(&self, cut: usize, crossing: Vec<Tensor>) -> Result<BTreeMap<usize, Tensor>> {
+    pub(super) fn cut_values(&self, cut: usize, crossing: Vec<Tensor>) -> Result<BTreeMap<usize, Tensor>> {
         let layers = if cut == 0 { vec![0] } else { self.crossing(cut) };
         ensure!(
             layers.len() == crossing.len(),
@@ -434,7 +399,7 @@ impl Network {
 
     /// For each layer, whether the gradient of its output is wanted: something trainable, or the `source`, lies at or
     /// before it.
-    fn requires(&self, trainable: &[bool], source: Option<usize>) -> Vec<bool> {
+    pub(super) fn requires(&self, trainable: &[bool], source: Option<usize>) -> Vec<bool> {
         let mut requires = vec![false; self.graph.layers.len()];
         for (i, layer) in self.graph.layers.iter().enumerate() {
             requires[i] = source == Some(i)
@@ -444,7 +409,7 @@ impl Network {
         requires
     }
 
-    fn executor<'a>(&'a self, pass: Pass, trainable: &'a [bool]) -> Executor<'a> {
+    pub(super) fn executor<'a>(&'a self, pass: Pass, trainable: &'a [bool], relu: ReluRule) -> Executor<'a> {
         Executor {
             network: self,
             graph: &self.graph,
@@ -452,6 +417,7 @@ impl Network {
             trainable,
             backend: self.backend,
             pass,
+            relu,
         }
     }
 

@@ -1,0 +1,40 @@
+//! Whether what follows a layer is one affine map of its output, at inference.
+
+use super::graph::Graph;
+use super::layer::{Layer, Op};
+
+impl Op {
+    /// Whether its output is an affine function of its inputs at inference, whatever its parameters.
+    pub fn is_affine(&self) -> bool {
+        match self {
+            Self::Input
+            | Self::ZeroPad(_)
+            | Self::Conv { .. }
+            | Self::BatchNorm(_)
+            | Self::AdaptiveAvgPool(..)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Dense { .. }
+            | Self::Dropout(_)
+            | Self::Add
+            | Self::Subsample(_)
+            | Self::BinaryLogits => true,
+            Self::Relu | Self::LeakyRelu(_) | Self::MaxPool(_) | Self::GlobalMaxPool => false,
+        }
+    }
+}
+
+impl Graph {
+    /// The first layer that keeps the logits from being an affine function of the output of layer `index`; `None` if they
+    /// are one.
+    pub fn first_not_affine_behind(&self, index: usize) -> Option<&Layer> {
+        let mut depends = vec![false; self.layers.len()];
+        for (i, layer) in self.layers.iter().enumerate() {
+            depends[i] = i == index || layer.inputs.iter().any(|&input| depends[input]);
+            if i > index && depends[i] && !layer.op.is_affine() {
+                return Some(layer);
+            }
+        }
+        None
+    }
+}
