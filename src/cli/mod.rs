@@ -5,7 +5,6 @@ mod baseline;
 mod console;
 mod data;
 mod explain;
-mod gallery;
 mod interrupt;
 mod lr_find;
 mod model;

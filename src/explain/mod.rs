@@ -4,6 +4,7 @@
 //! in [`cam`]; [`overlay`] draws.
 
 pub mod cam;
+pub mod caption;
 mod explainer;
 mod feature_map;
 pub mod features;
@@ -11,7 +12,9 @@ pub mod files;
 mod heat_map;
 mod method;
 pub mod overlay;
+pub mod panel;
 pub mod photos;
+pub mod scale;
 pub mod select;
 
 pub use explainer::{Explainer, Options};
