@@ -38,6 +38,11 @@ impl OpenModel {
         self.checkpoint.file_name().is_some_and(|name| name == file::BEST)
     }
 
+    /// Name of a class.
+    pub fn class_name(&self, index: usize) -> &str {
+        self.description.classes.get(index).map_or("?", String::as_str)
+    }
+
     /// Name of the run folder.
     pub fn run_name(&self) -> String {
         let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());

@@ -10,9 +10,8 @@ use crate::draw::text::TextStyle;
 pub struct Caption<'a> {
     /// File name or id.
     pub name: &'a str,
-    pub predicted: &'a str,
-    /// Probability of the predicted class, in 0..=1.
-    pub probability: f32,
+    /// The predicted class and its probability, in 0..=1; `None` where each of several models has its own beside its map.
+    pub prediction: Option<(&'a str, f32)>,
     /// The true class, if known.
     pub truth: Option<&'a str>,
 }
@@ -20,13 +19,21 @@ pub struct Caption<'a> {
 impl Caption<'_> {
     /// Whether the prediction is right, if the truth is known.
     pub fn is_right(&self) -> Option<bool> {
-        self.truth.map(|truth| truth == self.predicted)
+        let (predicted, _) = self.prediction?;
+        self.truth.map(|truth| truth == predicted)
+    }
+
+    /// How many lines it takes, without details.
+    pub fn lines(&self) -> u32 {
+        if self.prediction.is_some() { 2 } else { 1 }
     }
 
     /// Draws the caption between `left` and `right` below `top`, its first line `text` pixels high: two lines, and the
-    /// details on a third. Long names are cut, never the probability.
+    /// details on another. Long names are cut, never the probability.
     pub fn draw(&self, picture: &mut RgbImage, (left, right): (f32, f32), top: f32, text: f32, details: Option<&str>) {
-        let (first, second, third) = (top + text * 1.7, top + text * 3.1, top + text * 4.45);
+        let first = top + text * 1.7;
+        let second = first + if self.prediction.is_some() { text * 1.4 } else { 0.0 };
+        let third = second + text * 1.35;
         let mut x = left;
         if let Some(is_right) = self.is_right() {
             let radius = text * 0.62;
@@ -34,11 +41,13 @@ impl Caption<'_> {
             x += text * 1.75;
         }
 
-        let bold = TextStyle::bold(text, verdict_colour(self.is_right()));
-        let chance = percent(self.probability);
-        let class = bold.fit(self.predicted, right - x - bold.width(&chance) - text);
-        let class_width = bold.draw(picture, x, first, &class);
-        bold.draw(picture, x + class_width + text * 0.6, first, &chance);
+        if let Some((predicted, probability)) = self.prediction {
+            let bold = TextStyle::bold(text, verdict_colour(self.is_right()));
+            let chance = percent(probability);
+            let class = bold.fit(predicted, right - x - bold.width(&chance) - text);
+            let class_width = bold.draw(picture, x, first, &class);
+            bold.draw(picture, x + class_width + text * 0.6, first, &chance);
+        }
 
         let plain = TextStyle::regular(text * 0.88, palette::INK);
         let quiet = TextStyle::regular(text * 0.8, palette::QUIET);

@@ -13,7 +13,7 @@ use crate::error::usage;
 /// Which channels of a feature map to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChannelOrder {
-    /// Those with the highest mean activation first.
+    /// Those with the highest mean absolute activation first.
     #[default]
     Strongest,
     /// In the order of the kernel.

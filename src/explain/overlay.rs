@@ -50,7 +50,7 @@ pub struct ExplainedPhoto<'a> {
 
 impl ExplainedPhoto<'_> {
     fn caption(&self) -> Caption<'_> {
-        Caption { name: self.name, predicted: self.predicted, probability: self.probability, truth: self.truth }
+        Caption { name: self.name, prediction: Some((self.predicted, self.probability)), truth: self.truth }
     }
 }
 
@@ -158,7 +158,7 @@ pub fn map_tile(
     let mut picture = overlay_to(explained, size, colours, alpha, top)?;
     if !explained.map.has_positive() {
         let whole = PixelRect { x: 0, y: 0, width: size.0, height: size.1 };
-        draw_note(&mut picture, whole, text, &nothing_speaks_for(explained.explained));
+        draw_silence(&mut picture, whole, text, explained.explained);
     }
     Ok(picture)
 }
@@ -249,7 +249,7 @@ pub fn card(explained: &ExplainedPhoto, style: &CardStyle) -> Result<RgbImage> {
         paste(&mut picture, part, x, y);
     }
     if !explained.map.has_positive() {
-        draw_note(&mut picture, layout.overlay_rect(), layout.text, &nothing_speaks_for(explained.explained));
+        draw_silence(&mut picture, layout.overlay_rect(), layout.text, explained.explained);
     }
     if style.details {
         draw_side_bar(&mut picture, &layout, style);
@@ -282,20 +282,18 @@ fn draw_side_bar(picture: &mut RgbImage, layout: &CardLayout, style: &CardStyle)
     label.draw(picture, x, bottom, "0");
 }
 
-/// A line of text on a dark band along the lower edge of the overlay.
-fn draw_note(picture: &mut RgbImage, frame: PixelRect, size: f32, text: &str) {
+/// Says on a dark band along the lower edge of a map that it has no positive value, in as many words as there is room for.
+fn draw_silence(picture: &mut RgbImage, frame: PixelRect, size: f32, class: &str) {
     let height = ((size * 1.8) as u32).min(frame.height);
     let band = PixelRect { y: frame.bottom() - height, height, ..frame };
     fill(picture, band, palette::INK);
     let style = TextStyle::regular(size * 0.8, palette::CARD);
+    let room = band.width as f32 - size;
+    let long = format!("nothing here speaks for “{class}”");
+    let texts = [long.as_str(), "nothing here speaks for it", "nothing"];
+    let text = texts.into_iter().find(|text| style.width(text) <= room).unwrap_or_default();
     let baseline = band.bottom() as f32 - size * 0.62;
-    let middle = band.x as f32 + band.width as f32 / 2.0;
-    style.draw_centred(picture, middle, baseline, &style.fit(text, band.width as f32 - size));
-}
-
-/// What stands over a map without positive values.
-fn nothing_speaks_for(class: &str) -> String {
-    format!("nothing here speaks for “{class}”")
+    style.draw_centred(picture, band.x as f32 + band.width as f32 / 2.0, baseline, text);
 }
 
 /// `Grad-CAM at conv4_block6_out · raw values −0.0040 to 0.0300 · for “daisy”`; what may be long and cut off comes last.

@@ -125,7 +125,8 @@ impl Layout {
 pub fn panel(rows: &[Row], caption: &Caption, details: Option<&str>, style: &PanelStyle) -> Result<RgbImage> {
     let layout = Layout::new(rows, None, style);
     let caption_text = style.text * 1.15;
-    let caption_height = (caption_text * if details.is_some() { 4.7 } else { 3.4 }) as u32;
+    let lines = caption.lines() + u32::from(details.is_some());
+    let caption_height = (caption_text * (0.7 + 1.35 * lines as f32)) as u32;
     let under_rows = layout.bottom(rows);
     let mut picture = blank(layout.width(), under_rows + caption_height + layout.margin, palette::CARD)?;
     draw_rows(&mut picture, rows, &layout, style.colours);

@@ -121,12 +121,9 @@ impl Cards<'_> {
             rows.append(&mut lines);
         }
         let first = photo.found.verdicts.first().context("no model was asked for")?;
-        let caption = Caption {
-            name: &photo.id,
-            predicted: gallery.subject(0)?.class_name(first.predicted),
-            probability: first.probability(first.predicted),
-            truth: photo.truth.as_deref(),
-        };
+        let predicted = gallery.subject(0)?.class_name(first.predicted);
+        let prediction = (gallery.subjects.len() == 1).then(|| (predicted, first.probability(first.predicted)));
+        let caption = Caption { name: &photo.id, prediction, truth: photo.truth.as_deref() };
         let details = (kind == Kind::Single).then(|| gallery.summary());
         panel(&rows, &caption, details.as_deref(), &style)
     }
@@ -162,7 +159,7 @@ impl Cards<'_> {
                 let predicted = subject.class_name(verdict.predicted);
                 let chance = percent(verdict.probability(verdict.predicted));
                 let is_right = photo.truth.as_deref().map(|truth| truth == predicted);
-                (format!("{predicted} {chance} · {}", subject.title), is_right)
+                (format!("{predicted} {chance} · {}", self.gallery.short_title(found.model)), is_right)
             }
             RowsBy::Class => (format!("for {}", self.class_text(found, verdict)?), None),
         })
@@ -204,7 +201,7 @@ impl Cards<'_> {
         let several_classes = gallery.choices.len() > 1 && rows_by != RowsBy::Class;
         let several_models = gallery.subjects.len() > 1 && rows_by != RowsBy::Model;
         let parts = [
-            several_models.then(|| subject.title.clone()),
+            several_models.then(|| gallery.short_title(found.model)),
             several_classes.then(|| subject.class_name(found.class).to_owned()),
             (gallery.methods.len() > 1).then(|| method.clone()),
             (subject.layers.len() > 1).then(|| explained.layer.to_owned()),
@@ -223,7 +220,7 @@ impl Cards<'_> {
             picture,
             heading,
             note,
-            bar: shows_bar.then_some((low, top)),
+            bar: (shows_bar && top > 0.0).then_some((low, top)),
             verdict: several_models.then(|| photo.truth.as_deref().map(|t| t == explained.predicted)).flatten(),
         })
     }

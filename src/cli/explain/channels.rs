@@ -216,8 +216,7 @@ impl ChannelRequest<'_> {
         let picture = resize(&photo.image, width, height)?;
         let caption = Caption {
             name: &photo.id,
-            predicted: model.description.classes.get(photo.predicted).map_or("?", String::as_str),
-            probability: photo.probability,
+            prediction: Some((model.class_name(photo.predicted), photo.probability)),
             truth: photo.truth.as_deref(),
         };
         panel_beside(&Lead { picture: &picture, width: 384 }, &rows, &caption, &style)
@@ -230,18 +229,18 @@ impl ChannelRequest<'_> {
         };
         let what = if self.wanted == "stages" { "every stage" } else { self.wanted };
         let header = SheetHeader {
-            title: format!("{}: channels of {what}", model.run_name()),
+            title: format!("Channels of {what}"),
             lines: vec![
-                format!("{} · {}", model.description.dataset, shown.join(" · ")),
+                format!("{} · {} · {}", model.run_name(), model.description.dataset, shown.join(" · ")),
                 format!("{order}; the number below each is its index in the layer"),
             ],
             empty: format!("nothing to show: {}", shown.join(" · ")),
             colours: Some(self.colours),
         };
         let ends = match self.scale {
-            Scale::Each => ("lowest", "highest of the channel"),
-            Scale::Photo => ("lowest", "highest of the layer"),
-            Scale::Shared => ("lowest", "highest of all photos"),
+            Scale::Each => ("lowest", "of the channel, highest"),
+            Scale::Photo => ("lowest", "of the layer, highest"),
+            Scale::Shared => ("lowest", "of all photos, highest"),
         };
         labelled_sheet(&header, ends, cards, 1)
     }
@@ -258,7 +257,7 @@ impl ChannelRequest<'_> {
         };
         json!({
             "path": photo.id,
-            "predicted": model.description.classes.get(photo.predicted),
+            "predicted": model.class_name(photo.predicted),
             "probability": photo.probability,
             "truth": photo.truth,
             "picture": picture,

@@ -1,12 +1,14 @@
 //! The photos that `ft explain` shows, in groups: right and wrong test photos, or those given.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::photos;
 use crate::data::photo::Photo;
 use crate::explain::photos::RunPhotos;
+use crate::runs::file;
 use crate::train::checkpoint::ModelDescription;
 
 /// A photo to show.
@@ -64,4 +66,26 @@ pub fn given_photos(paths: &[PathBuf], description: &ModelDescription) -> Result
     };
     let photos: Vec<Chosen> = photos::find(paths)?.into_iter().map(chosen).collect();
     Ok(vec![Group { kind: "photos", shown: format!("{} photos", photos.len()), photos, lenient: true }])
+}
+
+/// How many of the photos another run was trained on, by the list of its photos: what it makes of those is no test. 0 without
+/// such a list.
+///
+/// # Errors
+/// If the list is damaged.
+pub fn trained_on(run: &Path, groups: &[Group]) -> Result<usize> {
+    let path = run.join(file::DATA);
+    if !path.is_file() {
+        return Ok(0);
+    }
+    let damaged = || format!("{} is damaged", path.display());
+    let mut reader = csv::Reader::from_path(&path).with_context(damaged)?;
+    let mut trained = BTreeSet::new();
+    for record in reader.records() {
+        let record = record.with_context(damaged)?;
+        if let (Some("train"), Some(id)) = (record.get(0), record.get(1)) {
+            trained.insert(id.to_owned());
+        }
+    }
+    Ok(groups.iter().flat_map(|group| &group.photos).filter(|photo| trained.contains(&photo.id)).count())
 }

@@ -210,6 +210,22 @@ impl Gallery {
         self.subjects.get(number).context("a map of a model that was not asked for")
     }
 
+    /// A run's name without the time and the letters that make it unique, where that tells the models apart.
+    pub fn short_title(&self, number: usize) -> String {
+        let short = |title: &str| -> Option<String> {
+            let (time, rest) = (title.get(..16)?, title.get(16..)?);
+            let is_time = time.chars().all(|c| c.is_ascii_digit() || c == '-');
+            let (name, _unique) = rest.rsplit_once('-')?;
+            (is_time && !name.is_empty()).then(|| name.to_owned())
+        };
+        let title = self.subjects.get(number).map_or("", |s| s.title.as_str());
+        let others = self.subjects.iter().enumerate().filter(|(i, _)| *i != number);
+        match short(title) {
+            Some(name) if self.subjects.len() > 1 && others.clone().all(|(_, s)| short(&s.title).as_ref() != Some(&name)) => name,
+            _ => title.to_owned(),
+        }
+    }
+
     /// The method of a map.
     pub fn method(&self, found: &FoundMap) -> Method {
         self.methods.get(found.method).copied().unwrap_or_default()

@@ -197,6 +197,9 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     };
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let groups = groups(args, subjects.first().map(|s| &s.model).context("no model to explain")?, 12)?;
+    if args.images.is_empty() {
+        caution_about_training(&subjects, &groups)?;
+    }
     let gallery = Gallery { subjects, methods: kept, choices, look, out };
     let shown = gallery.show(groups)?;
     let Gallery { subjects, methods, out, .. } = &gallery;
@@ -217,6 +220,18 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
         "photos": shown.photos,
     });
     Ok((result, format!("{}\n", out.display())))
+}
+
+/// Says so where a model was trained on photos that are shown as the test photos of another.
+fn caution_about_training(subjects: &[Subject], groups: &[Group]) -> Result<()> {
+    let dataset = subjects.first().map(|s| &s.model.description.dataset);
+    for subject in subjects.iter().skip(1).filter(|s| Some(&s.model.description.dataset) == dataset) {
+        let seen = chosen::trained_on(&subject.model.folder, groups)?;
+        if seen > 0 {
+            say(&format!("{} was trained on {seen} of these photos: what it makes of them is no test", subject.title));
+        }
+    }
+    Ok(())
 }
 
 fn explain_channels(

@@ -12,7 +12,7 @@ use crate::draw::sheet::{DEFAULT_COLUMNS, SheetHeader, labelled_sheet};
 use crate::explain::caption::bar_number;
 
 /// Widest row of cards and tallest column of them on one page, in pixels.
-const PAGE: (u32, u32) = (2600, 6400);
+const PAGE: (u32, u32) = (1900, 6400);
 
 /// Writes `sheet-KIND.png`, and `sheet-KIND-2.png` and so on for what does not fit on one page. `tops` are the largest raw values
 /// of the scales that all photos share.
@@ -34,14 +34,14 @@ pub fn write_sheets(
         (Scale::Shared, _) => ("0".to_owned(), "largest of all photos".to_owned()),
         (Scale::Photo, _) => ("0".to_owned(), "largest of the photo".to_owned()),
     };
-    let titles: Vec<&str> = gallery.subjects.iter().map(|s| s.title.as_str()).collect();
+    let titles: Vec<String> = (0..gallery.subjects.len()).map(|number| gallery.short_title(number)).collect();
     let dataset = gallery.subjects.first().map_or("", |s| s.model.description.dataset.as_str());
     let mut files = Vec::new();
     for page in 0..pages {
         let part = cards.chunks(per_page).nth(page).unwrap_or_default();
         let of_pages = if pages > 1 { format!(" · page {} of {pages}", page + 1) } else { String::new() };
         let header = SheetHeader {
-            title: format!("{}: {kind}", titles.join(" and ")),
+            title: format!("{}: {kind}", titles.join(", ")),
             lines: vec![format!("{dataset} · {shown}{of_pages}"), gallery.summary()],
             empty: format!("nothing to show: {shown}"),
             colours: Some(gallery.look.colours),

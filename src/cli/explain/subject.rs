@@ -81,7 +81,7 @@ impl Subject {
 
     /// Name of a class.
     pub fn class_name(&self, index: usize) -> &str {
-        self.model.description.classes.get(index).map_or("?", String::as_str)
+        self.model.class_name(index)
     }
 
     fn explainers(&self) -> Result<Vec<Explainer<'_>>> {
