@@ -122,7 +122,7 @@ fn classes_are_set_against_each_other_on_one_scale() {
     let probability = |photo: &Value| photo["probability"].as_f64().unwrap();
     assert!(photos.iter().all(|p| probability(p) > 1.0 / 3.0 - 1e-6), "the predicted class is the likeliest");
     explain(&shop, &["--class", "disc,disc"]).code(2).says(&["disc comes twice"]);
-    explain(&shop, &["--class", "disc,disk"]).code(2).says(&["no class \"disk\"", "did you mean \"disc\"", "runner-up"]);
+    explain(&shop, &["--class", "disc,disk"]).code(2).says(&["no class \"disk\"", "did you mean \"disc\"", "second"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_photo_of_unknown_truth_has_no_map_for_its_true_class() {
     let outcome = explain(&shop, &["--class", "true", "--images", "garden", "photos/disc/000.png"]).code(0);
     let photos = list(&outcome.json()["photos"]);
     assert_eq!(photos.iter().map(|p| text(&p["path"])).collect::<Vec<_>>(), ["photos/disc/000.png"]);
-    outcome.says(&["skipped garden/1.jpg", "true class is not known"]);
+    outcome.says(&["skipped garden/1.png", "true class is not known"]);
     let both = explain(&shop, &["--class", "predicted,true", "--images", "garden"]).code(0).json();
     assert_eq!(list(&list(&both["photos"])[0]["maps"]).len(), 1, "only the predicted one");
     explain(&shop, &["--class", "true", "--images", "garden"]).code(1).says(&["none of the 1 photos"]);
@@ -207,7 +207,8 @@ fn depth_shows_the_stages_from_first_to_last_and_two_models_one_above_the_other(
         let sizes: Vec<usize> = maps.iter().map(|m| read_npy(&shop.path(text(&m["file"]))).0[0]).collect();
         assert!(sizes.is_sorted_by(|a, b| a >= b) && sizes[0] > sizes[2], "{sizes:?}");
     }
-    let pair = explain(&shop, &["--model", &first, "--model", &second, "--depth", "all", "--count", "2"]).code(0).json();
+    let pair =
+        explain(&shop, &["--model", &first, "--model", &second, "--depth", "all", "--count", "2"]).code(0).json();
     assert_eq!(texts(&pair["runs"]), [first.as_str(), &second]);
     let (one, two) = (picture(&shop, &photos[0]["picture"]), picture(&shop, &list(&pair["photos"])[0]["picture"]));
     assert_eq!(one.width(), two.width());
@@ -225,7 +226,10 @@ fn depth_shows_the_stages_from_first_to_last_and_two_models_one_above_the_other(
         let of_second = &list(&of_second["photos"])[0];
         let verdict = &list(&photo["models"])[1];
         assert_eq!(verdict["run"], second.as_str());
-        assert_eq!((&verdict["predicted"], &verdict["probability"]), (&of_second["predicted"], &of_second["probability"]));
+        assert_eq!(
+            (&verdict["predicted"], &verdict["probability"]),
+            (&of_second["predicted"], &of_second["probability"])
+        );
     }
     let named = explain(&shop, &["--depth", "conv1_conv,conv2_block1_out", "--count", "1"]).code(0).json();
     assert_eq!(texts(&named["layers"]), ["conv1_conv", "conv2_block1_out"]);
@@ -259,7 +263,8 @@ fn channels_of_a_layer_or_of_every_stage_are_shown() {
         assert!(picture(&shop, &photo["picture"]).width() > 400, "{photo}");
         list(&photo["features"])
     };
-    let indices = |layer: &Value| -> Vec<u64> { list(&layer["channels"]).iter().map(|c| c.as_u64().unwrap()).collect() };
+    let indices =
+        |layer: &Value| -> Vec<u64> { list(&layer["channels"]).iter().map(|c| c.as_u64().unwrap()).collect() };
     let first = &channels(&["block2_conv", "--channels", "5", "--order", "first"])[0];
     assert_eq!(indices(first), [0, 1, 2, 3, 4]);
     let (shape, values) = read_npy(&shop.path(text(&first["file"])));
@@ -268,7 +273,8 @@ fn channels_of_a_layer_or_of_every_stage_are_shown() {
     let all = &channels(&["block2_conv", "--channels", "256", "--order", "first"])[0];
     let (shape, everything) = read_npy(&shop.path(text(&all["file"])));
     assert_eq!(everything[..values.len()], values[..]);
-    let strength = |i: u64| everything.chunks(256).nth(i as usize).unwrap().iter().map(|v| f64::from(v.abs())).sum::<f64>();
+    let strength =
+        |i: u64| everything.chunks(256).nth(i as usize).unwrap().iter().map(|v| f64::from(v.abs())).sum::<f64>();
     let strongest = indices(&channels(&["block2_conv", "--channels", "4"])[0]);
     assert_eq!(strongest.len(), 4);
     assert!(strongest.windows(2).all(|w| strength(w[0]) >= strength(w[1])), "{strongest:?}");
@@ -342,6 +348,46 @@ fn different_requests_do_not_share_a_folder() {
     };
     let folders: BTreeSet<String> = requests.iter().map(folder).collect();
     assert_eq!(folders.len(), requests.len(), "{folders:#?}");
+}
+
+#[test]
+fn a_sheet_that_would_be_too_long_goes_on_in_another_file() {
+    let (shop, _) = trained();
+    let result = explain(&shop, &["--depth", "all", "--images", "photos"]).code(0).json();
+    assert_eq!(list(&result["photos"]).len(), 60);
+    let sheets = texts(&result["sheets"]);
+    assert!(sheets.len() == 2 && sheets[0].ends_with("sheet-photos.png"), "{sheets:?}");
+    assert!(sheets[1].ends_with("sheet-photos-2.png"), "{sheets:?}");
+    for sheet in &result["sheets"].as_array().unwrap()[..] {
+        let (width, height) = picture(&shop, sheet).dimensions();
+        assert!(width <= 2000 && height <= 6800, "{sheet}: {width} x {height}");
+    }
+}
+
+#[test]
+fn a_model_that_was_trained_on_another_ones_test_photos_is_named() {
+    let shop = Workshop::new();
+    shop.photos("photos", 20);
+    let recipe = shop.plain_recipe("");
+    let train = |seed: &str| {
+        let arguments = ["recipe", recipe.to_str().unwrap(), "--epochs", "1", "--seed", seed];
+        text(&shop.train(&arguments).0["run"]).to_owned()
+    };
+    let (first, second) = (train("1"), train("2"));
+    let test_photos = |run: &str| -> BTreeSet<String> {
+        let rows = workshop::csv_rows(&shop.path("runs").join(run).join("data.csv"));
+        rows.iter().filter(|row| row["split"] == "test").map(|row| row["path"].clone()).collect()
+    };
+    let outcome = explain(&shop, &["--model", &first, "--model", &second, "--count", "9"]).code(0);
+    let shown: Vec<String> = list(&outcome.json()["photos"]).iter().map(|p| text(&p["path"]).to_owned()).collect();
+    let train_rows = workshop::csv_rows(&shop.path("runs").join(&second).join("data.csv"));
+    let is_trained = |id: &String| train_rows.iter().any(|row| row["split"] == "train" && row["path"] == *id);
+    let known = shown.iter().filter(|id| is_trained(id)).count();
+    match known {
+        0 => assert!(!outcome.stderr.contains("was trained on"), "{}", outcome.all()),
+        n => drop(outcome.says(&[&format!("{second} was trained on {n} of these photos")])),
+    }
+    assert_ne!(test_photos(&first), test_photos(&second), "the case that matters is tried");
 }
 
 #[test]

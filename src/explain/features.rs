@@ -68,7 +68,8 @@ pub fn channel_tile(map: &HeatMap, side: u32, (low, high): (f32, f32), colours: 
     let (width, height) = (length(map.width), length(map.height));
     let span = if high > low { high - low } else { 1.0 };
     RgbImage::from_fn(width, height, |x, y| {
-        let cell = |place: u32, pixels: u32, cells: usize| (place as usize * cells / pixels as usize).min(cells.max(1) - 1);
+        let cell =
+            |place: u32, pixels: u32, cells: usize| (place as usize * cells / pixels as usize).min(cells.max(1) - 1);
         let index = cell(y, height, map.height) * map.width + cell(x, width, map.width);
         let value = map.raw.get(index).copied().unwrap_or(low);
         colours.colour((value - low) / span)

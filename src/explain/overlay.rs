@@ -101,12 +101,7 @@ impl CardStyle {
 ///
 /// # Errors
 /// If the photo or the target is empty.
-pub fn overlay(
-    explained: &ExplainedPhoto,
-    size: (u32, u32),
-    colours: ColourMap,
-    alpha: f32,
-) -> Result<RgbImage> {
+pub fn overlay(explained: &ExplainedPhoto, size: (u32, u32), colours: ColourMap, alpha: f32) -> Result<RgbImage> {
     overlay_to(explained, size, colours, alpha, None)
 }
 
@@ -277,7 +272,9 @@ fn draw_side_bar(picture: &mut RgbImage, layout: &CardLayout, style: &CardStyle)
     let (top, bottom) = (bar.y as f32, bar.bottom() as f32);
     match style.top {
         Some(value) => label.draw(picture, x, top + capital, &bar_number(value)),
-        None => label.draw(picture, x, top + capital, "1") + label.draw(picture, x, (top + bottom + capital) / 2.0, "½"),
+        None => {
+            label.draw(picture, x, top + capital, "1") + label.draw(picture, x, (top + bottom + capital) / 2.0, "½")
+        }
     };
     label.draw(picture, x, bottom, "0");
 }

@@ -147,7 +147,11 @@ pub fn panel_beside(lead: &Lead, rows: &[Row], caption: &Caption, style: &PanelS
     let height = layout.bottom(rows).max(under_lead + (caption_text * 3.4) as u32) + margin;
     let mut picture = blank(layout.width(), height, palette::CARD)?;
     let indent = lead.width.saturating_sub(lead.picture.width()) / 2;
-    fill(&mut picture, PixelRect { x: margin, y: margin, width: lead.width, height: lead.picture.height() }, palette::FRAME);
+    fill(
+        &mut picture,
+        PixelRect { x: margin, y: margin, width: lead.width, height: lead.picture.height() },
+        palette::FRAME,
+    );
     paste(&mut picture, lead.picture, margin + indent, margin);
     let span = (margin as f32, (margin + lead.width) as f32);
     caption.draw(&mut picture, span, under_lead as f32, caption_text, None);

@@ -221,7 +221,11 @@ impl Gallery {
         let title = self.subjects.get(number).map_or("", |s| s.title.as_str());
         let others = self.subjects.iter().enumerate().filter(|(i, _)| *i != number);
         match short(title) {
-            Some(name) if self.subjects.len() > 1 && others.clone().all(|(_, s)| short(&s.title).as_ref() != Some(&name)) => name,
+            Some(name)
+                if self.subjects.len() > 1 && others.clone().all(|(_, s)| short(&s.title).as_ref() != Some(&name)) =>
+            {
+                name
+            }
             _ => title.to_owned(),
         }
     }

@@ -124,7 +124,9 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(usage("--model all is every run already; name it alone, or name the runs without it"));
         }
         [] => explain_models(args, vec![open("best")?], args.out.as_deref())?,
-        some => explain_models(args, some.iter().map(|which| open(which)).collect::<Result<_>>()?, args.out.as_deref())?,
+        some => {
+            explain_models(args, some.iter().map(|which| open(which)).collect::<Result<_>>()?, args.out.as_deref())?
+        }
     };
     if args.json { print_json(&result) } else { print(&text) }
 }
@@ -183,7 +185,8 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
             return Err(usage(format!("--model names {} twice; name two different runs", subject.title)));
         }
     }
-    let choices = subjects.iter().map(|s| class_choices(args, &s.model.description.classes)).collect::<Result<Vec<_>>>()?;
+    let choices =
+        subjects.iter().map(|s| class_choices(args, &s.model.description.classes)).collect::<Result<Vec<_>>>()?;
     let choices = choices.into_iter().next().context("no model to explain")?;
     let methods = Methods::parse(&args.method)?;
     let (kept, left_out) = applicable(&methods, &subjects)?;
@@ -205,8 +208,7 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     let Gallery { subjects, methods, out, .. } = &gallery;
     say(&format!("{} photos explained with {}: {}", shown.photos.len(), gallery.summary(), out.display()));
     let first = subjects.first().context("no model to explain")?;
-    let left_out: Vec<Value> =
-        left_out.iter().map(|(m, why)| json!({ "method": m.name(), "reason": why })).collect();
+    let left_out: Vec<Value> = left_out.iter().map(|(m, why)| json!({ "method": m.name(), "reason": why })).collect();
     let result = json!({
         "run": first.title,
         "runs": subjects.iter().map(|s| s.title.as_str()).collect::<Vec<_>>(),
@@ -265,7 +267,11 @@ fn wanted_layers(args: &Args, graph: &Graph) -> Result<Vec<String>> {
     let Some(depth) = &args.depth else { return Ok(args.layer.iter().cloned().collect()) };
     if depth == "all" {
         let layers: Vec<String> = graph.stages().into_iter().map(|(_, layer)| layer.to_owned()).collect();
-        return if layers.is_empty() { Err(usage("this network has no stages; name layers: --depth A,B")) } else { Ok(layers) };
+        return if layers.is_empty() {
+            Err(usage("this network has no stages; name layers: --depth A,B"))
+        } else {
+            Ok(layers)
+        };
     }
     let mut layers: Vec<String> = Vec::new();
     for layer in depth.split(',').map(str::trim) {
