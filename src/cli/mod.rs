@@ -6,7 +6,6 @@ mod console;
 mod data;
 mod eval;
 mod explain;
-mod gallery;
 mod interrupt;
 mod lr_find;
 mod model;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use candle_core::Device;
 
-use crate::error::{suggestion, usage};
 use crate::models::Network;
 use crate::runs::{file, resolve_checkpoint};
 use crate::train::checkpoint::{self, ModelDescription};
@@ -39,21 +38,14 @@ impl OpenModel {
         self.checkpoint.file_name().is_some_and(|name| name == file::BEST)
     }
 
+    /// Name of a class.
+    pub fn class_name(&self, index: usize) -> &str {
+        self.description.classes.get(index).map_or("?", String::as_str)
+    }
+
     /// Name of the run folder.
     pub fn run_name(&self) -> String {
         let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
         folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Index of a class.
-    ///
-    /// # Errors
-    /// A usage error if the model knows no such class.
-    pub fn class_index(&self, name: &str) -> Result<u32> {
-        let names: Vec<&str> = self.description.classes.iter().map(String::as_str).collect();
-        names.iter().position(|class| *class == name).map(|i| i as u32).ok_or_else(|| {
-            let hint = suggestion(name, &names);
-            usage(format!("the model knows no class {name:?}{hint}\n  classes: {}", names.join(", ")))
-        })
     }
 }

@@ -23,6 +23,9 @@ pub struct SheetHeader {
 /// Cards in a row, unless there are fewer: three cards are six pictures.
 pub const DEFAULT_COLUMNS: usize = 3;
 
+/// The ends of the bar where every map has a scale of its own.
+const UNIT_ENDS: (&str, &str) = ("0  weakest", "strongest  1");
+
 const MARGIN: u32 = 28;
 const GAP: u32 = 16;
 const TITLE: f32 = 24.0;
@@ -36,6 +39,19 @@ const BAR_WIDTH: u32 = 160;
 /// # Errors
 /// If the sheet would be too large for a picture.
 pub fn contact_sheet(header: &SheetHeader, cards: &[RgbImage], columns: usize) -> Result<RgbImage> {
+    labelled_sheet(header, UNIT_ENDS, cards, columns)
+}
+
+/// [`contact_sheet`] with what the ends of the colour bar mean.
+///
+/// # Errors
+/// As [`contact_sheet`].
+pub fn labelled_sheet(
+    header: &SheetHeader,
+    ends: (&str, &str),
+    cards: &[RgbImage],
+    columns: usize,
+) -> Result<RgbImage> {
     let columns = u32::try_from(columns.clamp(1, cards.len().max(1)))?;
     let rows = u32::try_from(cards.len())?.div_ceil(columns);
     let cell = |side: fn(&RgbImage) -> u32| cards.iter().map(side).max().unwrap_or(0);
@@ -45,7 +61,7 @@ pub fn contact_sheet(header: &SheetHeader, cards: &[RgbImage], columns: usize) -
     let grid_width = columns.saturating_mul(cell_width + GAP) - GAP;
     let width = grid_width.saturating_add(2 * MARGIN).max(LEAST_WIDTH);
     let mut page = blank(width, grid_height.saturating_add(top + MARGIN), palette::PAGE)?;
-    draw_header(&mut page, header);
+    draw_header(&mut page, header, ends);
     if cards.is_empty() {
         draw_empty(&mut page, header, top);
     }
@@ -61,7 +77,7 @@ fn header_height(header: &SheetHeader) -> u32 {
     MARGIN + (TITLE * 1.45) as u32 + (LINE * 1.5) as u32 * header.lines.len() as u32 + 14
 }
 
-fn draw_header(page: &mut RgbImage, header: &SheetHeader) {
+fn draw_header(page: &mut RgbImage, header: &SheetHeader, ends: (&str, &str)) {
     let (left, right) = (MARGIN as f32, (page.width() - MARGIN) as f32);
     let title = TextStyle::bold(TITLE, palette::INK);
     let small = TextStyle::regular(LINE, palette::QUIET);
@@ -75,18 +91,18 @@ fn draw_header(page: &mut RgbImage, header: &SheetHeader) {
         small.draw(page, left, baseline, &small.fit(line, right - left));
     }
     if let Some(colours) = header.colours {
-        draw_legend(page, colours, right);
+        draw_legend(page, colours, ends, right);
     }
 }
 
 /// The colour bar in the right corner, with what its ends mean.
-fn draw_legend(page: &mut RgbImage, colours: ColourMap, right: f32) {
+fn draw_legend(page: &mut RgbImage, colours: ColourMap, ends: (&str, &str), right: f32) {
     let bar = PixelRect { x: right as u32 - BAR_WIDTH, y: MARGIN + 4, width: BAR_WIDTH, height: 10 };
     draw_colour_bar(page, bar, colours);
     let label = TextStyle::regular(12.0, palette::QUIET);
     let baseline = bar.bottom() as f32 + 15.0;
-    label.draw(page, bar.x as f32, baseline, "0  weakest");
-    label.draw_right(page, right, baseline, "strongest  1");
+    label.draw(page, bar.x as f32, baseline, ends.0);
+    label.draw_right(page, right, baseline, ends.1);
 }
 
 /// Draws a horizontal colour bar, 0 left and 1 right.

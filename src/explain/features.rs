@@ -3,15 +3,17 @@
 use std::str::FromStr;
 
 use anyhow::Result;
+use image::RgbImage;
 
 use super::feature_map::FeatureMap;
 use super::heat_map::HeatMap;
+use crate::draw::colour::ColourMap;
 use crate::error::usage;
 
 /// Which channels of a feature map to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChannelOrder {
-    /// Those with the highest mean activation first.
+    /// Those with the highest mean absolute activation first.
     #[default]
     Strongest,
     /// In the order of the kernel.
@@ -56,4 +58,20 @@ pub fn channels(activation: &FeatureMap, order: ChannelOrder, count: usize) -> V
         Channel { index, strength, map: activation.heat_map(values) }
     };
     ranked.iter().take(count).map(channel).collect()
+}
+
+/// A channel as a picture that fits into a square of `side` pixels: each cell in its own colour, `range` from the first to the
+/// last. Cells are squares, not blended into each other, so that the resolution of the layer shows.
+pub fn channel_tile(map: &HeatMap, side: u32, (low, high): (f32, f32), colours: ColourMap) -> RgbImage {
+    let longer = map.height.max(map.width).max(1) as u64;
+    let length = |cells: usize| ((u64::from(side) * cells as u64).div_ceil(longer) as u32).max(1);
+    let (width, height) = (length(map.width), length(map.height));
+    let span = if high > low { high - low } else { 1.0 };
+    RgbImage::from_fn(width, height, |x, y| {
+        let cell =
+            |place: u32, pixels: u32, cells: usize| (place as usize * cells / pixels as usize).min(cells.max(1) - 1);
+        let index = cell(y, height, map.height) * map.width + cell(x, width, map.width);
+        let value = map.raw.get(index).copied().unwrap_or(low);
+        colours.colour((value - low) / span)
+    })
 }

@@ -50,9 +50,7 @@ impl HeatMap {
     /// The resize is bilinear with half-pixel centres and clamped borders, without antialiasing (OpenCV's
     /// `INTER_LINEAR`). A map without positive values becomes 0 everywhere.
     pub fn finalize(&self, width: usize, height: usize) -> ScaledMap {
-        let half_pixel = |from: usize, to: usize, i: usize| (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-        let columns = bilinear_taps(self.width, width, |x| half_pixel(self.width, width, x));
-        let rows = bilinear_taps(self.height, height, |y| half_pixel(self.height, height, y));
+        let (columns, rows) = self.taps(width, height, None);
         self.scaled(&columns, &rows)
     }
 
@@ -60,15 +58,33 @@ impl HeatMap {
     /// puts its first window on the first pixel shifts its map by half a cell to the top left of where half-pixel centres
     /// would draw it; after the five of a ResNet that is 15 pixels of the input.
     pub fn finalize_placed(&self, width: usize, height: usize, placement: &Placement) -> ScaledMap {
-        let taps = |from: usize, to: usize, axis: &Centres| {
-            bilinear_taps(from, to, |i| {
-                let pixel = (i as f64 + 0.5) * placement.size as f64 / to as f64 - 0.5;
-                (pixel - axis.start) / axis.step
+        let (columns, rows) = self.taps(width, height, Some(placement));
+        self.scaled(&columns, &rows)
+    }
+
+    /// The map for a picture of the given size on a scale shared with other maps: ReLU, divided by `top`, the raw value that
+    /// becomes 1 (more is cut off), resized as by [`Self::finalize_placed`], or [`Self::finalize`] without a placement. A
+    /// `top` that is not positive makes the map 0 everywhere.
+    pub fn scaled_by(&self, top: f32, width: usize, height: usize, placement: Option<&Placement>) -> ScaledMap {
+        let share = |v: &f32| if v.is_finite() && top > 0.0 { f64::from((v / top).clamp(0.0, 1.0)) } else { 0.0 };
+        let map: Vec<f64> = self.raw.iter().map(share).collect();
+        let (columns, rows) = self.taps(width, height, placement);
+        let values = resize_bilinear(&map, self.width, &columns, &rows).into_iter().map(|v| v as f32).collect();
+        ScaledMap { values, height, width }
+    }
+
+    /// The taps of (columns, rows): where each of a picture's coordinates reads.
+    fn taps(&self, width: usize, height: usize, placement: Option<&Placement>) -> (Vec<Tap>, Vec<Tap>) {
+        let taps = |from: usize, to: usize, axis: Option<Centres>| {
+            bilinear_taps(from, to, |i| match (placement, axis) {
+                (Some(placement), Some(axis)) => {
+                    let pixel = (i as f64 + 0.5) * placement.size as f64 / to as f64 - 0.5;
+                    (pixel - axis.start) / axis.step
+                }
+                _ => (i as f64 + 0.5) * from as f64 / to as f64 - 0.5,
             })
         };
-        let columns = taps(self.width, width, &placement.columns);
-        let rows = taps(self.height, height, &placement.rows);
-        self.scaled(&columns, &rows)
+        (taps(self.width, width, placement.map(|p| p.columns)), taps(self.height, height, placement.map(|p| p.rows)))
     }
 
     fn scaled(&self, columns: &[Tap], rows: &[Tap]) -> ScaledMap {

@@ -6,6 +6,7 @@
 
 pub mod cam;
 mod eigen;
+pub mod caption;
 mod explainer;
 mod feature_map;
 pub mod features;
@@ -16,8 +17,10 @@ mod masking;
 mod method;
 mod occlusion;
 pub mod overlay;
+pub mod panel;
 pub mod photos;
 mod probe;
+pub mod scale;
 pub mod select;
 
 pub use explainer::{Explainer, Options};

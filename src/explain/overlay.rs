@@ -3,9 +3,11 @@
 use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
 
+pub use super::caption::percent;
+use super::caption::{Caption, bar_number, short_number};
 use super::heat_map::{HeatMap, Placement};
 use crate::data::preprocess::Region;
-use crate::draw::canvas::{PixelRect, blank, disc, fill, line, outline, palette, paste, resize};
+use crate::draw::canvas::{PixelRect, blank, fill, outline, palette, paste, resize};
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA, blend};
 use crate::draw::text::TextStyle;
 
@@ -46,6 +48,12 @@ pub struct ExplainedPhoto<'a> {
     pub method: &'a str,
 }
 
+impl ExplainedPhoto<'_> {
+    fn caption(&self) -> Caption<'_> {
+        Caption { name: self.name, prediction: Some((self.predicted, self.probability)), truth: self.truth }
+    }
+}
+
 /// What a card looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CardStyle {
@@ -58,15 +66,34 @@ pub struct CardStyle {
     pub colours: ColourMap,
     /// Share of the colour in the overlay.
     pub alpha: f32,
+    /// Only the map over the photo, without the photo beside it.
+    pub overlay_only: bool,
+    /// The raw value that takes the last colour; the map's own largest if `None`.
+    pub top: Option<f32>,
 }
 
 impl CardStyle {
     /// A picture of its own.
-    pub const SINGLE: Self =
-        Self { photo_box: (448, 448), keep_box: false, details: true, colours: ColourMap::Jet, alpha: DEFAULT_ALPHA };
+    pub const SINGLE: Self = Self {
+        photo_box: (448, 448),
+        keep_box: false,
+        details: true,
+        colours: ColourMap::Jet,
+        alpha: DEFAULT_ALPHA,
+        overlay_only: false,
+        top: None,
+    };
 
     /// One of many on a contact sheet.
     pub const ON_SHEET: Self = Self { photo_box: (256, 208), keep_box: true, details: false, ..Self::SINGLE };
+
+    /// [`Self::SINGLE`] at the photo's own resolution: a side is enlarged to 384 pixels, so that captions have room, and
+    /// reduced to 960, more than which no screen shows side by side.
+    #[must_use]
+    pub fn single_for(photo: (u32, u32)) -> Self {
+        let side = photo.0.max(photo.1).clamp(384, 960);
+        Self { photo_box: (side, side), ..Self::SINGLE }
+    }
 }
 
 /// The photo with the map's colours over the region that the network saw; the rest is dimmed. The map is resized to the
@@ -74,18 +101,28 @@ impl CardStyle {
 ///
 /// # Errors
 /// If the photo or the target is empty.
-pub fn overlay(
+pub fn overlay(explained: &ExplainedPhoto, size: (u32, u32), colours: ColourMap, alpha: f32) -> Result<RgbImage> {
+    overlay_to(explained, size, colours, alpha, None)
+}
+
+/// [`overlay`], with the raw value that takes the last colour of the map instead of the map's own largest.
+///
+/// # Errors
+/// As [`overlay`].
+pub fn overlay_to(
     explained: &ExplainedPhoto,
     (width, height): (u32, u32),
     colours: ColourMap,
     alpha: f32,
+    top: Option<f32>,
 ) -> Result<RgbImage> {
     let mut picture = resize(explained.photo, width, height)?;
     let seen = on_picture(&explained.region, explained.photo.dimensions(), (width, height));
     let (columns, rows) = (seen.width as usize, seen.height as usize);
-    let map = match &explained.placement {
-        Some(placement) => explained.map.finalize_placed(columns, rows, placement),
-        None => explained.map.finalize(columns, rows),
+    let map = match (top, &explained.placement) {
+        (Some(top), placement) => explained.map.scaled_by(top, columns, rows, placement.as_ref()),
+        (None, Some(placement)) => explained.map.finalize_placed(columns, rows, placement),
+        (None, None) => explained.map.finalize(columns, rows),
     };
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
         *pixel = if seen.contains(x, y) {
@@ -97,6 +134,26 @@ pub fn overlay(
     }
     if (seen.width, seen.height) != (width, height) {
         outline(&mut picture, seen, palette::CARD);
+    }
+    Ok(picture)
+}
+
+/// [`overlay_to`] as a tile of a panel, with a note where nothing speaks for the class; `text` is the panel's em size.
+///
+/// # Errors
+/// As [`overlay`].
+pub fn map_tile(
+    explained: &ExplainedPhoto,
+    size: (u32, u32),
+    colours: ColourMap,
+    alpha: f32,
+    top: Option<f32>,
+    text: f32,
+) -> Result<RgbImage> {
+    let mut picture = overlay_to(explained, size, colours, alpha, top)?;
+    if !explained.map.has_positive() {
+        let whole = PixelRect { x: 0, y: 0, width: size.0, height: size.1 };
+        draw_silence(&mut picture, whole, text, explained.explained);
     }
     Ok(picture)
 }
@@ -120,6 +177,8 @@ struct CardLayout {
     text: f32,
     width: u32,
     height: u32,
+    /// Photo and overlay, or only the overlay.
+    frames: u32,
 }
 
 impl CardLayout {
@@ -132,14 +191,19 @@ impl CardLayout {
         // A very narrow photo still leaves its caption room.
         let frame = if style.keep_box { room } else { (photo.0.max(room.0 / 2), photo.1) };
         let (margin, gap, text) = (room.0 / 24 + 2, room.0 / 40 + 2, room.0 as f32 / 36.0 + 6.5);
-        let bar = if style.details { (text * 2.6) as u32 } else { 0 };
+        let bar = match (style.details, style.top) {
+            (false, _) => 0.0,
+            (true, None) => text * 2.6,
+            (true, Some(_)) => text * 4.6,
+        } as u32;
         let lines = if style.details { 4.6 } else { 3.25 };
-        let width = 2 * margin + 2 * frame.0 + gap + bar;
+        let frames = if style.overlay_only { 1 } else { 2 };
+        let width = 2 * margin + frames * frame.0 + (frames - 1) * gap + bar;
         let height = 2 * margin + frame.1 + (text * lines) as u32;
-        Self { photo, frame, margin, gap, text, width, height }
+        Self { photo, frame, margin, gap, text, width, height, frames }
     }
 
-    /// Top left corner of the photo in its left (0) or right (1) frame.
+    /// Top left corner of the photo in a frame.
     fn photo_corner(&self, index: u32) -> (u32, u32) {
         let frame = self.frame_rect(index);
         (frame.x + (self.frame.0 - self.photo.0) / 2, frame.y + (self.frame.1 - self.photo.1) / 2)
@@ -148,6 +212,11 @@ impl CardLayout {
     fn frame_rect(&self, index: u32) -> PixelRect {
         let x = self.margin + index * (self.frame.0 + self.gap);
         PixelRect { x, y: self.margin, width: self.frame.0, height: self.frame.1 }
+    }
+
+    /// The last frame: that of the overlay.
+    fn overlay_rect(&self) -> PixelRect {
+        self.frame_rect(self.frames - 1)
     }
 
     /// Left and right edge of the caption.
@@ -165,28 +234,32 @@ pub fn card(explained: &ExplainedPhoto, style: &CardStyle) -> Result<RgbImage> {
     ensure!(size.0 > 0 && size.1 > 0, "{}: an empty photo cannot be explained", explained.name);
     let layout = CardLayout::new(size, style);
     let mut picture = blank(layout.width, layout.height, palette::CARD)?;
-    let photo = resize(explained.photo, layout.photo.0, layout.photo.1)?;
-    let overlaid = overlay(explained, layout.photo, style.colours, style.alpha)?;
-    for (index, part) in [(0, &photo), (1, &overlaid)] {
+    let mut parts = vec![overlay_to(explained, layout.photo, style.colours, style.alpha, style.top)?];
+    if !style.overlay_only {
+        parts.insert(0, resize(explained.photo, layout.photo.0, layout.photo.1)?);
+    }
+    for (index, part) in (0u32..).zip(&parts) {
         fill(&mut picture, layout.frame_rect(index), palette::FRAME);
         let (x, y) = layout.photo_corner(index);
         paste(&mut picture, part, x, y);
     }
     if !explained.map.has_positive() {
-        draw_note(&mut picture, &layout, &format!("nothing here speaks for “{}”", explained.explained));
+        draw_silence(&mut picture, layout.overlay_rect(), layout.text, explained.explained);
     }
     if style.details {
         draw_side_bar(&mut picture, &layout, style);
     }
-    draw_caption(&mut picture, explained, &layout, style.details);
+    let details = style.details.then(|| details_text(explained));
+    let under_photos = (layout.margin + layout.frame.1) as f32;
+    explained.caption().draw(&mut picture, layout.caption_span(), under_photos, layout.text, details.as_deref());
     let whole = PixelRect { x: 0, y: 0, width: layout.width, height: layout.height };
     outline(&mut picture, whole, palette::EDGE);
     Ok(picture)
 }
 
-/// A vertical colour bar right of the overlay, from 1 at the top to 0.
+/// A vertical colour bar right of the overlay, from 1 at the top to 0; of a shared scale, its largest raw value instead.
 fn draw_side_bar(picture: &mut RgbImage, layout: &CardLayout, style: &CardStyle) {
-    let frame = layout.frame_rect(1);
+    let frame = layout.overlay_rect();
     let width = (layout.text * 0.6) as u32;
     let bar = PixelRect { x: frame.right() + layout.gap, width, ..frame };
     for y in bar.y..bar.bottom() {
@@ -197,57 +270,27 @@ fn draw_side_bar(picture: &mut RgbImage, layout: &CardLayout, style: &CardStyle)
     let x = bar.right() as f32 + layout.text * 0.3;
     let capital = label.size * 0.73;
     let (top, bottom) = (bar.y as f32, bar.bottom() as f32);
-    label.draw(picture, x, top + capital, "1");
-    label.draw(picture, x, (top + bottom + capital) / 2.0, "½");
+    match style.top {
+        Some(value) => label.draw(picture, x, top + capital, &bar_number(value)),
+        None => {
+            label.draw(picture, x, top + capital, "1") + label.draw(picture, x, (top + bottom + capital) / 2.0, "½")
+        }
+    };
     label.draw(picture, x, bottom, "0");
 }
 
-fn draw_caption(picture: &mut RgbImage, explained: &ExplainedPhoto, layout: &CardLayout, details: bool) {
-    let (left, right) = layout.caption_span();
-    let text = layout.text;
-    let under_photos = (layout.margin + layout.frame.1) as f32;
-    let (first, second, third) = (under_photos + text * 1.7, under_photos + text * 3.1, under_photos + text * 4.45);
-    let right_answer = explained.truth.map(|truth| truth == explained.predicted);
-    let colour = match right_answer {
-        Some(true) => palette::RIGHT,
-        Some(false) => palette::WRONG,
-        None => palette::INK,
-    };
-    let mut x = left;
-    if let Some(is_right) = right_answer {
-        let radius = text * 0.62;
-        draw_sign(picture, (left + radius, first - text * 0.36), radius, is_right);
-        x += text * 1.75;
-    }
-
-    let bold = TextStyle::bold(text, colour);
-    let chance = percent(explained.probability);
-    let class = bold.fit(explained.predicted, right - x - bold.width(&chance) - text);
-    let class_width = bold.draw(picture, x, first, &class);
-    bold.draw(picture, x + class_width + text * 0.6, first, &chance);
-
-    let plain = TextStyle::regular(text * 0.88, palette::INK);
-    let quiet = TextStyle::regular(text * 0.8, palette::QUIET);
-    let truth = explained.truth.map(|truth| format!("truth: {truth}")).unwrap_or_default();
-    let truth = plain.fit(&truth, (right - x) * 0.6);
-    let truth_width = plain.draw(picture, x, second, &truth);
-    let name_room = right - x - truth_width - text;
-    quiet.draw_right(picture, right, second, &quiet.fit_middle(explained.name, name_room));
-    if details {
-        quiet.draw(picture, x, third, &quiet.fit(&details_text(explained), right - x));
-    }
-}
-
-/// A line of text on a dark band along the lower edge of the overlay.
-fn draw_note(picture: &mut RgbImage, layout: &CardLayout, text: &str) {
-    let frame = layout.frame_rect(1);
-    let height = ((layout.text * 1.8) as u32).min(frame.height);
+/// Says on a dark band along the lower edge of a map that it has no positive value, in as many words as there is room for.
+fn draw_silence(picture: &mut RgbImage, frame: PixelRect, size: f32, class: &str) {
+    let height = ((size * 1.8) as u32).min(frame.height);
     let band = PixelRect { y: frame.bottom() - height, height, ..frame };
     fill(picture, band, palette::INK);
-    let style = TextStyle::regular(layout.text * 0.8, palette::CARD);
-    let baseline = band.bottom() as f32 - layout.text * 0.62;
-    let middle = band.x as f32 + band.width as f32 / 2.0;
-    style.draw_centred(picture, middle, baseline, &style.fit(text, band.width as f32 - layout.text));
+    let style = TextStyle::regular(size * 0.8, palette::CARD);
+    let room = band.width as f32 - size;
+    let long = format!("nothing here speaks for “{class}”");
+    let texts = [long.as_str(), "nothing here speaks for it", "nothing"];
+    let text = texts.into_iter().find(|text| style.width(text) <= room).unwrap_or_default();
+    let baseline = band.bottom() as f32 - size * 0.62;
+    style.draw_centred(picture, band.x as f32 + band.width as f32 / 2.0, baseline, text);
 }
 
 /// `Grad-CAM at conv4_block6_out · raw values −0.0040 to 0.0300 · for “daisy”`; what may be long and cut off comes last.
@@ -255,41 +298,4 @@ fn details_text(explained: &ExplainedPhoto) -> String {
     let (low, high) = explained.map.range();
     let ExplainedPhoto { method, explained: class, layer, .. } = explained;
     format!("{method} at {layer} · raw values {} to {} · for “{class}”", short_number(low), short_number(high))
-}
-
-/// A number of any size in a few digits, with a real minus sign.
-fn short_number(value: f32) -> String {
-    let size = value.abs();
-    let text = if size != 0.0 && !(1e-3..1e4).contains(&size) {
-        format!("{value:.2e}")
-    } else {
-        let decimals = if size < 1.0 { 4 } else { 2 };
-        format!("{value:.decimals$}")
-    };
-    text.replace('-', "−")
-}
-
-/// A probability for readers: `93.4 %`. What is not certain is never shown as certain.
-pub fn percent(probability: f32) -> String {
-    match probability {
-        p if p.is_nan() => "? %".into(),
-        p if (0.9995..1.0).contains(&p) => "> 99.9 %".into(),
-        p if p > 0.0 && p < 0.0005 => "< 0.1 %".into(),
-        p => format!("{:.1} %", p * 100.0),
-    }
-}
-
-/// A disc with a check mark (right) or a cross (wrong); the signs differ in shape, so that colour is not needed.
-fn draw_sign(picture: &mut RgbImage, centre: (f32, f32), radius: f32, is_right: bool) {
-    let at = |x: f32, y: f32| (centre.0 + x * radius, centre.1 + y * radius);
-    let width = radius * 0.26;
-    disc(picture, centre, radius, if is_right { palette::RIGHT } else { palette::WRONG });
-    let strokes = if is_right {
-        [(at(-0.45, 0.05), at(-0.12, 0.38)), (at(-0.12, 0.38), at(0.48, -0.32))]
-    } else {
-        [(at(-0.36, -0.36), at(0.36, 0.36)), (at(-0.36, 0.36), at(0.36, -0.36))]
-    };
-    for (from, to) in strokes {
-        line(picture, from, to, width, palette::CARD);
-    }
 }

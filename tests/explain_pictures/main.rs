@@ -1,5 +1,7 @@
 //! The pictures of `ft explain`: colours, alignment of map and photo, captions, files, sheets, choice of photos.
 
+mod panels;
+
 use std::collections::BTreeMap;
 
 use ft::data::preprocess::{Fit, Region};
