@@ -5,6 +5,7 @@
 
 pub mod cam;
 mod explainer;
+pub mod faithfulness;
 mod feature_map;
 pub mod features;
 pub mod files;
