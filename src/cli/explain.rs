@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::faithfulness;
 use super::gallery::{Gallery, Subject};
 use super::model::OpenModel;
 use super::output::{print, print_json};
@@ -18,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   ft explain                                           the best run: test photos, right and wrong ones
   ft explain --model latest --layer conv3_block4_out   another layer of the newest run
-  ft explain --class roses --images garden/ rose.jpg   what speaks for roses in these photos";
+  ft explain --class roses --images garden/ rose.jpg   what speaks for roses in these photos
+  ft explain --faithfulness                            which methods' maps are true for the best run's model";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -54,6 +56,8 @@ pub struct Args {
     runs: RunsArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    faithfulness: faithfulness::Args,
 }
 
 fn fraction(text: &str) -> Result<f32, String> {
@@ -80,6 +84,20 @@ pub fn run(args: &Args) -> Result<()> {
         )));
     }
     let class = args.class.as_ref().map(|name| model.class_index(name)).transpose()?;
+    if args.faithfulness.faithfulness {
+        let request = faithfulness::Request {
+            model: &model,
+            methods: &[],
+            layer: args.layer.as_deref(),
+            class,
+            images: &args.images,
+            data: args.data.as_deref(),
+            out: args.out.as_deref(),
+            alpha: args.alpha,
+            json: args.json,
+        };
+        return faithfulness::run(&args.faithfulness, &request);
+    }
     let layer = Explainer::new(&model.network, args.layer.as_deref(), Options::default())?.layer().to_owned();
     let title = model.run_name();
     let OpenModel { folder, checkpoint, description, network } = model;

@@ -224,7 +224,7 @@ impl Gallery {
 }
 
 /// A name for files made from an id or a layer: no separators, nothing a shell or file system minds.
-fn file_stem(id: &str) -> String {
+pub(super) fn file_stem(id: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '_' };
     id.trim_start_matches(['/', '.']).chars().map(safe).collect()
 }

@@ -5,6 +5,7 @@ mod baseline;
 mod console;
 mod data;
 mod explain;
+mod faithfulness;
 mod gallery;
 mod interrupt;
 mod lr_find;

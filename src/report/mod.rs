@@ -4,6 +4,7 @@
 //! [`table`] aligns any.
 
 pub mod curves;
+pub mod faithfulness;
 pub mod page;
 pub mod plot;
 pub mod summary;

@@ -4,6 +4,7 @@
 //! average drop); [`RandomisedNetworks`] tell whether a method shows what was learnt; [`Masks`] tell where the object is.
 //! [`Study`] does all that for a batch of photos, and [`Ranking`] orders methods with intervals, among [`Control`]s that know nothing.
 
+pub mod card;
 pub mod change;
 mod control;
 pub mod impute;
