@@ -57,7 +57,7 @@ pub struct Args {
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
-    faithfulness: faithfulness::Args,
+    faithfulness: faithfulness::FaithfulnessArgs,
 }
 
 fn fraction(text: &str) -> Result<f32, String> {

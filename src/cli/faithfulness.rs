@@ -42,7 +42,7 @@ const TILES: usize = 4;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Is the map true?")]
-pub struct Args {
+pub struct FaithfulnessArgs {
     /// Test every method's maps on the network itself, and rank the methods
     #[arg(long, conflicts_with = "count")]
     pub faithfulness: bool,
@@ -98,7 +98,7 @@ struct Judged {
 ///
 /// # Errors
 /// A usage error if a named method does not apply, or nothing is marked on any photo; any other for what fails.
-pub fn run(args: &Args, request: &Request) -> Result<()> {
+pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
     let started = Instant::now();
     let OpenModel { description, network, folder, .. } = request.model;
     let explainer = Explainer::new(network, request.layer, Options::default())?;
@@ -183,7 +183,7 @@ fn class_name<'a>(request: &'a Request, index: usize) -> &'a str {
 }
 
 /// The photos to judge, in an order whose beginning is spread over the classes too.
-fn choose(args: &Args, request: &Request, masks: Option<&Masks>) -> Result<Vec<Chosen>> {
+fn choose(args: &FaithfulnessArgs, request: &Request, masks: Option<&Masks>) -> Result<Vec<Chosen>> {
     let description = &request.model.description;
     if request.images.is_empty() {
         let photos = RunPhotos::open(&request.model.folder, description, request.data)?;

@@ -184,8 +184,8 @@ pub fn markdown(ranking: &Ranking, subject: &Subject) -> String {
     page
 }
 
-/// Mean deletion and insertion curves: the best two methods in colour, the random map dashed grey... `curves[i]` are of
-/// `ranking.standings[i]`: the mean probabilities by share of pixels.
+/// Mean deletion and insertion curves: the best two methods in colour, the random map dotted, the others in the background.
+/// `curves[i]` are those of `ranking.standings[i]`: probabilities at even steps of the share of pixels.
 pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subject) -> Figure {
     let coloured: Vec<Candidate> = ranking
         .standings
