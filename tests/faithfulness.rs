@@ -189,6 +189,24 @@ fn the_noise_of_imputed_pixels_depends_on_the_photo_only_and_is_small() {
 }
 
 #[test]
+fn maps_that_are_the_same_up_to_rounding_are_judged_once() {
+    let (linear, case) = (Linear::new(), case());
+    let (first, other) = (random_map(1), random_map(2));
+    let mut rounded = first.clone();
+    rounded.values.iter_mut().enumerate().for_each(|(i, v)| *v += 1e-5 * (i % 3) as f32);
+    let maps = [other.clone(), first.clone(), rounded, other.clone(), first.clone()];
+    let scores = linear.scores(&case, &maps, 5);
+    assert_eq!((&scores[2], &scores[4], &scores[3]), (&scores[1], &scores[1], &scores[0]));
+    assert_eq!(scores[0], linear.scores(&case, &[other], 5)[0]);
+    assert_eq!(scores[1], linear.scores(&case, &[first], 5)[0]);
+    assert_ne!(scores[0], scores[1]);
+    let mut judge = Judge::new(&linear.network, &|_| vec![0.5, 0.5], Settings { steps: 5, batch_size: 8 });
+    judge.scores(&case, &maps).unwrap();
+    // The photo, its mean colour and its blur; of each map 4 and 4 steps of the curves, 4 and 4 of ROAD, and what it shows.
+    assert_eq!(judge.spent.forms, 3 + 2 * 17);
+}
+
+#[test]
 fn maps_of_another_size_are_refused() {
     let linear = Linear::new();
     let mut judge = Judge::new(&linear.network, &|_| vec![0.5, 0.5], Settings::default());
@@ -250,15 +268,15 @@ fn differences_are_judged_photo_by_photo_and_marked_methods_come_last() {
 
 #[test]
 fn equal_methods_tie_and_do_not_beat_the_control() {
-    let values = [
-        made_up(0.5, 21, Some(0.1)),
-        made_up(0.5, 22, Some(0.1)),
-        made_up(0.3, 23, Some(0.1)),
-        made_up(0.5, 24, None),
-    ];
+    let values =
+        [made_up(0.5, 21, Some(0.1)), made_up(0.5, 22, Some(0.1)), made_up(0.3, 23, Some(0.1)), made_up(0.5, 24, None)];
     let ranking = Ranking::new(&METHODS, &values);
     let standing = |name: &str| ranking.standings.iter().find(|s| s.candidate.name() == name).unwrap();
     assert!(standing("gradcam").ties_best && standing("layercam").ties_best, "{ranking:?}");
+    assert!(ranking.standings.iter().all(|s| s.same_as.is_none()), "alike, but not the same");
+    let twice = Ranking::new(&METHODS[..2], &[values[0].clone(), values[0].clone()]);
+    assert_eq!((twice.standings[0].same_as, twice.standings[1].same_as), (None, Some(METHODS[0])));
+    assert!(twice.standings.iter().all(|s| s.rank.mean == 1.5 && s.ties_best), "{twice:?}");
     assert!(!standing("eigencam").ties_best && !standing("random").ties_best);
     assert_eq!(standing("eigencam").not_better_than.len(), Measure::RANKED.len());
     assert!(!standing("gradcam").not_better_than.is_empty());
@@ -343,7 +361,8 @@ fn masks_that_do_not_fit_name_both_sizes() {
 
 #[test]
 fn all_mistakes_in_a_file_of_boxes_are_listed() {
-    let boxes = "path,x,y,width,height\na.jpg,0,0,0,5\nb.jpg,-1,0,5,5\nc.jpg,one,0,5,5\nd.jpg,1,1,2,2\n,1,1,1,1\ne.jpg,1,1\n";
+    let boxes =
+        "path,x,y,width,height\na.jpg,0,0,0,5\nb.jpg,-1,0,5,5\nc.jpg,one,0,5,5\nd.jpg,1,1,2,2\n,1,1,1,1\ne.jpg,1,1\n";
     let error = masks(&[("boxes.csv", boxes)]).1.unwrap_err();
     assert!(error.is::<UsageError>());
     let error = error.to_string();
@@ -435,7 +454,8 @@ fn the_ranking_has_every_method_and_control_with_all_measures() {
                 assert!(estimate.is_null(), "{name}");
                 continue;
             }
-            let of = |key: &str| estimate[key].as_f64().unwrap_or_else(|| panic!("{name} {}: {estimate}", measure.name()));
+            let of =
+                |key: &str| estimate[key].as_f64().unwrap_or_else(|| panic!("{name} {}: {estimate}", measure.name()));
             assert!(of("low") <= of("mean") && of("mean") <= of("high"), "{name}: {estimate}");
             assert!((-1.0..=1.0).contains(&of("mean")), "{name}: {estimate}");
             let photos = if matches!(measure, Measure::Pointing | Measure::Energy) { 3 } else { 6 };
@@ -474,6 +494,7 @@ fn written(out: &Path, candidates: usize) {
     }
     let pictures: Vec<PathBuf> = fs::read_dir(out).unwrap().map(|e| e.unwrap().path()).collect();
     let sheets = pictures.iter().filter(|p| p.extension().is_some_and(|e| e == "png")).count();
+    assert!(pictures.iter().any(|p| p.file_name().unwrap().to_str().unwrap().starts_with("01-")), "{pictures:?}");
     assert_eq!(sheets, 3, "two sheets and the curves: {pictures:?}");
     assert!(out.join("curves.svg").is_file());
 }
@@ -531,7 +552,12 @@ fn contradictions_and_missing_masks_are_usage_errors() {
     shop.write("nothing/readme.txt", "no masks here");
     explain(shop, &["--masks", "nothing"]).code(2).says(&["no mask or box"]);
     explain(shop, &["--layer", "head_dense1"]).code(2).says(&["head_dense1"]);
-    save_mask(&shop.path("wrong"), &Path::new(&trained.tested[0]).with_extension("png").to_string_lossy(), (9, 99), |_, _| true);
+    save_mask(
+        &shop.path("wrong"),
+        &Path::new(&trained.tested[0]).with_extension("png").to_string_lossy(),
+        (9, 99),
+        |_, _| true,
+    );
     explain(shop, &["--masks", "wrong", "--photos", "4"]).code(1).says(&["9 x 99", "44 x 36"]);
 }
 

@@ -146,6 +146,7 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
         sanity_photos: judged.len().min(SANITY_PHOTOS),
         masks: work.masks.is_some().then(|| (areas.len(), areas.iter().sum::<f64>() / areas.len().max(1) as f64)),
         steps: settings.steps,
+        empty_maps: empty_maps(&methods, &judged),
         left_out,
     };
     write_csv(&out.join("faithfulness.csv"), request, &candidates, &judged)?;
@@ -281,7 +282,8 @@ impl Work<'_> {
             let specimens: Vec<Specimen> = specimens.collect();
             for (finding, (chosen, object, photo)) in self.study.photos(&specimens)?.into_iter().zip(&seen) {
                 if judged.len() < self.cards {
-                    let name = format!("{:02}-{}.png", judged.len() + 1, file_stem(&chosen.id));
+                    let stem = file_stem(&Path::new(&chosen.id).with_extension("").to_string_lossy());
+                    let name = format!("{:02}-{stem}.png", judged.len() + 1);
                     self.sheet(&self.out.join(name), chosen, photo, object.as_ref(), &finding)?;
                 }
                 let area = object.as_ref().map(ObjectMask::area);
@@ -368,6 +370,16 @@ impl Work<'_> {
     }
 }
 
+/// Methods with the number of photos for which they find nothing, where they do.
+fn empty_maps(methods: &[Method], judged: &[Judged]) -> Vec<(String, usize)> {
+    let count = |i: usize| {
+        let maps = judged.iter().filter_map(|j| j.finding.maps.get(i));
+        maps.filter(|map| !map.has_positive()).count()
+    };
+    let counts = methods.iter().enumerate().map(|(i, method)| (method.to_string(), count(i)));
+    counts.filter(|(_, empty)| *empty > 0).collect()
+}
+
 /// One line a photo and candidate.
 fn write_csv(path: &Path, request: &Request, candidates: &[Candidate], judged: &[Judged]) -> Result<()> {
     write_atomically(path, |out| {
@@ -435,11 +447,14 @@ fn object(
             "measures": serde_json::Map::from_iter(measures),
             "marks": marks,
             "as_good_as_best": standing.ties_best,
+            "same_as": standing.same_as.map(|c| c.name()),
             "not_better_than": beaten,
         })
     });
     let left_out: Vec<Value> =
         subject.left_out.iter().map(|(method, reason)| json!({ "method": method, "reason": reason })).collect();
+    let empty: Vec<Value> =
+        subject.empty_maps.iter().map(|(method, photos)| json!({ "method": method, "photos": photos })).collect();
     json!({
         "run": subject.run,
         "layer": subject.layer,
@@ -451,6 +466,7 @@ fn object(
         "mean_object_area": subject.masks.map(|(_, area)| area),
         "best": ranking.best().map(|s| s.candidate.name()),
         "methods": methods.collect::<Vec<_>>(),
+        "empty_maps": empty,
         "left_out": left_out,
         "seconds": started.elapsed().as_secs_f64(),
     })

@@ -35,6 +35,8 @@ pub struct Subject {
     pub masks: Option<(usize, f64)>,
     /// Steps of the curves.
     pub steps: usize,
+    /// Methods with the number of photos for which no place of their map is positive.
+    pub empty_maps: Vec<(String, usize)>,
     /// Methods that do not apply, with the reason.
     pub left_out: Vec<(String, String)>,
 }
@@ -78,8 +80,9 @@ fn remark_on(ranking: &Ranking, standing: &Standing) -> String {
     if !marks.is_empty() {
         return format!("! {}", marks.join(", "));
     }
-    match ranking.best() {
-        Some(best) if best.candidate == standing.candidate => "best".into(),
+    match (ranking.best(), standing.same_as) {
+        (Some(best), _) if best.candidate == standing.candidate => "best".into(),
+        (_, Some(same)) => format!("same maps as {same}"),
         _ if standing.ties_best => "as good as the best".into(),
         _ => String::new(),
     }
@@ -90,11 +93,21 @@ pub fn conclusions(ranking: &Ranking, subject: &Subject) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(best) = ranking.best() {
         let rank = best.rank.mean;
-        let others = names(ranking.standings.iter().filter(|s| s.ties_best && s.candidate != best.candidate));
+        let is_another = |s: &&Standing| s.ties_best && s.candidate != best.candidate && s.same_as.is_none();
+        let others: Vec<String> =
+            ranking.standings.iter().filter(is_another).map(|s| s.candidate.to_string()).collect();
         lines.push(match others.is_empty() {
             true => format!("Best: {} (mean rank {rank:.1}), beyond doubt.", best.candidate),
-            false => format!("Best: {} (mean rank {rank:.1}); not distinguishable from it: {others}.", best.candidate),
+            false => format!(
+                "Best: {} (mean rank {rank:.1}); not distinguishable from it: {}.",
+                best.candidate,
+                others.join(", ")
+            ),
         });
+    }
+    let same = ranking.standings.iter().filter_map(|s| Some((s.same_as?.to_string(), s.candidate.to_string())));
+    for (first, others) in grouped(same) {
+        lines.push(format!("The same maps as {first}: {}.", others.join(", ")));
     }
     let best_by = Measure::RANKED.into_iter().filter_map(|m| Some((m, ranking.best_by(m)?.candidate)));
     let best_by: Vec<String> =
@@ -102,8 +115,15 @@ pub fn conclusions(ranking: &Ranking, subject: &Subject) -> Vec<String> {
     if !best_by.is_empty() {
         lines.push(format!("First by each measure: {}.", best_by.join(", ")));
     }
-    for standing in ranking.standings.iter().filter(|s| !s.not_better_than.is_empty()) {
-        lines.push(format!("{} does not beat {}.", standing.candidate, not_beaten(standing)));
+    let unbeaten = ranking.standings.iter().filter(|s| !s.not_better_than.is_empty());
+    for (controls, methods) in grouped(unbeaten.map(|s| (not_beaten(s), s.candidate.to_string()))) {
+        lines.push(format!("Not better than {controls}: {}.", methods.join(", ")));
+    }
+    for (method, photos) in &subject.empty_maps {
+        lines.push(format!(
+            "{method} is 0 everywhere for {photos} of {} photos: nothing speaks for the class.",
+            ranking.photos
+        ));
     }
     for standing in ranking.standings.iter().filter(|s| !s.marks.is_empty()) {
         for mark in &standing.marks {
@@ -122,23 +142,24 @@ pub fn conclusions(ranking: &Ranking, subject: &Subject) -> Vec<String> {
     lines
 }
 
-fn names<'a>(standings: impl Iterator<Item = &'a Standing>) -> String {
-    standings.map(|s| s.candidate.to_string()).collect::<Vec<_>>().join(", ")
+/// Values with the same key together, in the order in which the keys come.
+fn grouped(pairs: impl Iterator<Item = (String, String)>) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for (key, value) in pairs {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
 }
 
 /// `(random) by deletion; (centre) by deletion and insertion`
 fn not_beaten(standing: &Standing) -> String {
-    let mut parts: Vec<(Candidate, Vec<&str>)> = Vec::new();
-    for &(control, measure) in &standing.not_better_than {
-        match parts.iter_mut().find(|(candidate, _)| *candidate == control) {
-            Some((_, measures)) => measures.push(measure.name()),
-            None => parts.push((control, vec![measure.name()])),
-        }
-    }
-    let part = |(control, measures): &(Candidate, Vec<&str>)| {
-        format!("{control} by {}", measures.join(", ").replace('_', " "))
-    };
-    parts.iter().map(part).collect::<Vec<_>>().join("; ")
+    let pairs = standing.not_better_than.iter();
+    let pairs = pairs.map(|(control, measure)| (control.to_string(), measure.name().replace('_', " ")));
+    let parts = grouped(pairs).into_iter().map(|(control, measures)| format!("{control} by {}", measures.join(", ")));
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// The whole study as a Markdown page.
@@ -190,7 +211,7 @@ pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subj
     let coloured: Vec<Candidate> = ranking
         .standings
         .iter()
-        .filter(|s| s.marks.is_empty() && !s.candidate.is_control())
+        .filter(|s| s.marks.is_empty() && !s.candidate.is_control() && s.same_as.is_none())
         .take(COLOURED.len())
         .map(|s| s.candidate)
         .collect();

@@ -44,7 +44,7 @@ pub fn photo_tile(explained: &ExplainedPhoto, object: Option<&ObjectMask>) -> Re
     let style = TextStyle::regular(TEXT, palette::QUIET);
     let top = (MARGIN + HEAD + PHOTO + 8) as f32;
     let mut lines = vec!["curves: probability of the class, 0 to 1,".to_owned()];
-    lines.push("as pixels vanish or appear in the map's order".into());
+    lines.push("while pixels vanish or appear by the map".into());
     if let Some(object) = object {
         lines.push(format!("object: {:.0} % of what the network saw", object.area() * 100.0));
     }

@@ -36,6 +36,8 @@ pub struct Standing {
     /// Whether it is the best method or not distinguishable from it: the interval of the difference of their overall ranks, over
     /// the same resamples of photos, includes 0. Never for controls and marked methods.
     pub ties_best: bool,
+    /// The first candidate whose maps scored the same on every photo, by all measures that rank.
+    pub same_as: Option<Candidate>,
     /// Controls with the measures by which it is not better than they are.
     pub not_better_than: Vec<(Candidate, Measure)>,
 }
@@ -70,13 +72,27 @@ impl Ranking {
             .iter()
             .zip(&means)
             .zip(&ranks)
-            .map(|((&candidate, of_measure), rank)| {
+            .enumerate()
+            .map(|(i, ((&candidate, of_measure), rank))| {
+                let same = candidates
+                    .iter()
+                    .zip(values)
+                    .take(i)
+                    .find(|(_, other)| values.get(i).is_some_and(|own| same_scores(own, other)));
                 let estimates: Vec<Option<Estimate>> = of_measure.iter().map(Means::estimate).collect();
                 let mean = |m: Measure| estimates.get(m as usize).copied().flatten().map(|e| e.mean);
                 let marks = Mark::earned(mean(Measure::HeadRandomised), mean(Measure::AllRandomised));
                 let unknown = Estimate { mean: f64::NAN, low: f64::NAN, high: f64::NAN, photos };
                 let rank = rank.estimate().map_or(unknown, |rank| Estimate { photos, ..rank });
-                Standing { candidate, rank, estimates, marks, ties_best: false, not_better_than: Vec::new() }
+                Standing {
+                    candidate,
+                    rank,
+                    estimates,
+                    marks,
+                    ties_best: false,
+                    same_as: same.map(|(&c, _)| c),
+                    not_better_than: Vec::new(),
+                }
             })
             .collect();
         compare(&mut standings, &means, &ranks);
@@ -102,6 +118,10 @@ impl Ranking {
         let eligible = self.standings.iter().filter(|s| s.is_eligible() && s.estimate(measure).is_some());
         eligible.min_by(|a, b| key(a).total_cmp(&key(b)))
     }
+}
+
+fn same_scores(a: &[Values], b: &[Values]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Measure::RANKED.into_iter().all(|m| a.get(m) == b.get(m)))
 }
 
 /// The mean of a measure over the photos, and over each resample of them.

@@ -22,6 +22,10 @@ const ROAD_FIFTHS: Range<usize> = 1..5;
 /// on standardised inputs.
 const NOISE: f64 = 0.01;
 
+/// Maps that differ nowhere by more than this, of 0..1, are the same map up to rounding: what several methods give for a head of
+/// global average pooling and one dense layer. They are judged once, and no difference is found where there is none.
+const SAME: f32 = 1e-3;
+
 /// How a photo's maps are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -120,7 +124,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Scores of the maps of a photo, in their order; each map has the size of the network's input. The endpoints of the curves are
-    /// the same for all and are predicted once.
+    /// the same for all and are predicted once; so are maps that are the same up to rounding.
     ///
     /// # Errors
     /// If a map has another size than the photo, or the network fails.
@@ -131,7 +135,17 @@ impl<'a> Judge<'a> {
             let shape = (map.height, map.width);
             ensure!(shape == (case.size, case.size), "a map of {shape:?} for an input of side {}", case.size);
         }
-        let steps = self.settings.steps.max(1);
+        let of_map = first_alike(maps);
+        let distinct: Vec<&ScaledMap> =
+            maps.iter().enumerate().filter(|(i, _)| of_map.get(*i) == Some(i)).map(|(_, map)| map).collect();
+        let scores = self.distinct_scores(case, &distinct)?;
+        let place = |first: usize| (0..first).filter(|&i| of_map.get(i) == Some(&i)).count();
+        let score = |&first: &usize| scores.get(place(first)).cloned().context("a map without a score");
+        of_map.iter().map(score).collect()
+    }
+
+    fn distinct_scores(&mut self, case: &Case, maps: &[&ScaledMap]) -> Result<Vec<Score>> {
+        let (pixels, steps) = (case.size * case.size, self.settings.steps.max(1));
         let share = |k: usize, of: usize| (k * pixels + of / 2) / of;
         let mut forms = vec![Form::Unchanged, Form::MeanColour, Form::Blurred];
         for map in 0..maps.len() {
@@ -170,7 +184,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Probability of the class for each form.
-    fn predict(&mut self, case: &Case, maps: &[ScaledMap], forms: &[Form]) -> Result<Vec<f64>> {
+    fn predict(&mut self, case: &Case, maps: &[&ScaledMap], forms: &[Form]) -> Result<Vec<f64>> {
         let started = Instant::now();
         let studio = Studio::new(case, maps);
         self.spent.changing += started.elapsed();
@@ -197,10 +211,17 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// For each map the index of the first one that is the same.
+fn first_alike(maps: &[ScaledMap]) -> Vec<usize> {
+    let alike = |a: &ScaledMap, b: &ScaledMap| a.values.iter().zip(&b.values).all(|(a, b)| (a - b).abs() <= SAME);
+    let first = |(i, map)| maps.iter().take(i).position(|other| alike(other, map)).unwrap_or(i);
+    maps.iter().enumerate().map(first).collect()
+}
+
 /// Makes the forms of one photo.
 struct Studio<'a> {
     case: &'a Case,
-    maps: &'a [ScaledMap],
+    maps: &'a [&'a ScaledMap],
     /// Pixels of each map by falling importance.
     orders: Vec<Vec<u32>>,
     mean: Vec<f32>,
@@ -210,7 +231,7 @@ struct Studio<'a> {
 }
 
 impl<'a> Studio<'a> {
-    fn new(case: &'a Case, maps: &'a [ScaledMap]) -> Self {
+    fn new(case: &'a Case, maps: &'a [&'a ScaledMap]) -> Self {
         let mean = mean_colour(&case.image);
         let square: f64 = case.image.iter().zip(&mean).map(|(v, m)| f64::from(v - m).powi(2)).sum();
         let deviation = (square / case.image.len().max(1) as f64).sqrt() * NOISE;
@@ -218,7 +239,7 @@ impl<'a> Studio<'a> {
         Self {
             case,
             maps,
-            orders: maps.par_iter().map(importance_order).collect(),
+            orders: maps.par_iter().map(|map| importance_order(map)).collect(),
             blurred: blurred(&case.image, case.size),
             noise: (0..case.image.len() as u64).into_par_iter().map(noise).collect(),
             mean,
