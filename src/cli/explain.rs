@@ -11,6 +11,7 @@ use super::gallery::{Gallery, Subject};
 use super::model::OpenModel;
 use super::output::{print, print_json};
 use super::{MachineArgs, RunsArgs};
+use crate::draw::colour::ColourMap;
 use crate::error::{say, usage};
 use crate::explain::{Explainer, Method, Options};
 use crate::runs::file;
@@ -93,7 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
             images: &args.images,
             data: args.data.as_deref(),
             out: args.out.as_deref(),
+            colours: ColourMap::Jet,
             alpha: args.alpha,
+            options: Options::default(),
             json: args.json,
         };
         return faithfulness::run(&args.faithfulness, &request);

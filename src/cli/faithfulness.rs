@@ -73,7 +73,10 @@ pub struct Request<'a> {
     pub images: &'a [PathBuf],
     pub data: Option<&'a Path>,
     pub out: Option<&'a Path>,
+    pub colours: ColourMap,
     pub alpha: f32,
+    /// What the methods are told.
+    pub options: Options,
     pub json: bool,
 }
 
@@ -101,7 +104,7 @@ struct Judged {
 pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
     let started = Instant::now();
     let OpenModel { description, network, folder, .. } = request.model;
-    let explainer = Explainer::new(network, request.layer, Options::default())?;
+    let explainer = Explainer::new(network, request.layer, request.options)?;
     let (methods, left_out) = applicable(&explainer, request.methods)?;
     let masks = args.masks.as_deref().map(Masks::open).transpose()?;
     let chosen = choose(args, request, masks.as_ref())?;
@@ -318,8 +321,8 @@ impl Work<'_> {
         finding: &Finding,
     ) -> Result<()> {
         let request = self.request;
-        let explainer = Explainer::new(&request.model.network, request.layer, Options::default())?;
-        let style = HeatStyle { colours: ColourMap::Jet, alpha: request.alpha };
+        let explainer = Explainer::new(&request.model.network, request.layer, request.options)?;
+        let style = HeatStyle { colours: request.colours, alpha: request.alpha };
         let (predicted, explained) = (class_name(request, finding.predicted), class_name(request, finding.explained));
         let mut tiles = Vec::new();
         for ((&method, map), score) in self.methods.iter().zip(&finding.maps).zip(&finding.scores) {

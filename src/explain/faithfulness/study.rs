@@ -171,7 +171,7 @@ fn maps_of(
     images: &Tensor,
     classes: &[u32],
 ) -> Result<Vec<Vec<HeatMap>>> {
-    Explainer::new(network, Some(like.layer()), like.options().clone())?.maps(methods, images, classes)
+    Explainer::new(network, Some(like.layer()), *like.options())?.maps(methods, images, classes)
 }
 
 /// From `maps[method][photo]` to `maps[photo][method]`.
