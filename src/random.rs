@@ -23,3 +23,10 @@ pub fn hash_name(name: &str) -> u64 {
 pub fn uniform(key: u64, index: u64) -> f32 {
     (mix(key, index) >> 40) as f32 / (1u32 << 24) as f32
 }
+
+/// The `index`-th number of the stream `key` with mean 0 and variance 1 (Box and Muller, 1958).
+pub fn standard_normal(key: u64, index: u64) -> f64 {
+    // 1 - u is above 0, so that the logarithm is finite.
+    let radius = (-2.0 * (1.0 - f64::from(uniform(key, 2 * index))).ln()).sqrt();
+    radius * (std::f64::consts::TAU * f64::from(uniform(key, 2 * index + 1))).cos()
+}

@@ -100,9 +100,21 @@ fn a_page_loads_without_errors_requests_or_broken_pictures() {
     in_browser(&page, DESKTOP, "light", |tab| {
         let headings = tab.evaluate("[...document.querySelectorAll('h3')].map((h) => h.textContent)");
         for heading in [
-            "What was run", "What trained", "Curves", "Confusion matrix", "Each class", "Most confused pairs",
-            "ROC and precision–recall", "Reliability", "Photos with the highest loss", "Where the model looks",
-            "Through the depth of the network", "Feature maps", "Data", "Environment", "Reproduce",
+            "What was run",
+            "What trained",
+            "Curves",
+            "Confusion matrix",
+            "Each class",
+            "Most confused pairs",
+            "ROC and precision–recall",
+            "Reliability",
+            "Photos with the highest loss",
+            "Where the model looks",
+            "Through the depth of the network",
+            "Feature maps",
+            "Data",
+            "Environment",
+            "Reproduce",
         ] {
             assert!(headings.as_array().unwrap().contains(&json!(heading)), "no section {heading:?} in {headings}");
         }
@@ -112,7 +124,9 @@ fn a_page_loads_without_errors_requests_or_broken_pictures() {
         let pictures = tab.evaluate("document.images.length").as_u64().unwrap() as usize;
         assert!(pictures >= 48 + evaluation.highest_loss.len(), "{pictures} pictures");
         // Every link of the list of contents leads somewhere.
-        let dead = tab.evaluate("[...document.querySelectorAll('.contents a')].filter((a) => !document.querySelector(a.hash)).length");
+        let dead = tab.evaluate(
+            "[...document.querySelectorAll('.contents a')].filter((a) => !document.querySelector(a.hash)).length",
+        );
         assert_eq!(dead, json!(0));
         let repeated = tab.evaluate("(() => { const ids = [...document.querySelectorAll('[id]')].map((e) => e.id); return ids.length - new Set(ids).size; })()");
         assert_eq!(repeated, json!(0), "ids that two elements have");
@@ -164,10 +178,13 @@ fn cells_of_the_matrix_show_their_photos_by_mouse_and_by_keyboard() {
 fn curves_tell_the_values_of_an_epoch_under_the_pointer_and_by_keyboard() {
     let page = sample_page::page();
     let epochs = &page.runs[0].epochs;
-    let values = |n: usize| vec![format!("{:.4}", epochs[n - 1].train_loss), format!("{:.4}", epochs[n - 1].val_loss.unwrap())];
+    let values =
+        |n: usize| vec![format!("{:.4}", epochs[n - 1].train_loss), format!("{:.4}", epochs[n - 1].val_loss.unwrap())];
     let legend = |tab: &mut Tab| -> (String, Vec<String>) {
         let place = tab.text("document.querySelector('[id$=curves] .place').textContent");
-        let read = tab.evaluate("[...document.querySelector('[id$=curves] .legend').querySelectorAll('b')].map((b) => b.textContent)");
+        let read = tab.evaluate(
+            "[...document.querySelector('[id$=curves] .legend').querySelectorAll('b')].map((b) => b.textContent)",
+        );
         (place, serde_json::from_value(read).unwrap())
     };
     in_browser(&page, DESKTOP, "light", |tab| {
@@ -204,7 +221,10 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
         rows.sort_by(|a, b| b.recall.value.total_cmp(&a.recall.value));
         let sorted: Vec<&str> = rows.iter().map(|row| row.class.as_str()).collect();
         assert_eq!(tab.evaluate(classes), json!(sorted));
-        assert_eq!(tab.text("document.querySelector('[id$=classes] thead th:nth-child(4)').getAttribute('aria-sort')"), "descending");
+        assert_eq!(
+            tab.text("document.querySelector('[id$=classes] thead th:nth-child(4)').getAttribute('aria-sort')"),
+            "descending"
+        );
         tab.focus("[id$=classes] thead th:nth-child(4) button");
         tab.press("Enter");
         let reversed: Vec<&str> = sorted.into_iter().rev().collect();
@@ -223,7 +243,8 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
 #[test]
 fn galleries_change_between_photo_map_and_both() {
     in_browser(&sample_page::page(), DESKTOP, "light", |tab| {
-        let visible = "['of-photo', 'of-map'].map((c) => document.querySelector(`.${c}`).getBoundingClientRect().width > 0)";
+        let visible =
+            "['of-photo', 'of-map'].map((c) => document.querySelector(`.${c}`).getBoundingClientRect().width > 0)";
         assert_eq!(tab.evaluate(visible), json!([true, true]));
         tab.click("[id$=looks] .choice label:nth-of-type(3)");
         assert_eq!(tab.evaluate(visible), json!([false, true]));
@@ -298,7 +319,10 @@ fn a_page_prints_light_without_controls_and_with_all_runs() {
         let pdf = tab.print();
         // "%PDF" in base64.
         assert!(pdf.starts_with("JVBER") && pdf.len() > 50_000, "{} characters", pdf.len());
-        tab.call("Emulation.setEmulatedMedia", json!({ "media": "print", "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }));
+        tab.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "media": "print", "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }),
+        );
         tab.settle();
         assert_eq!(tab.text("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)");
         let shown = "(selector) => [...document.querySelectorAll(selector)].filter((e) => e.getBoundingClientRect().height > 0).length";
@@ -386,10 +410,19 @@ fn what_a_run_does_not_have_is_said_in_words() {
     failed.runs = vec![sample_page::failed_run()];
     in_browser(&failed, DESKTOP, "light", |tab| {
         let text = tab.text(text);
-        for part in ["This run failed", "No epoch was completed", "did not reach its evaluation", "the run has no model", "the disk is full"] {
+        for part in [
+            "This run failed",
+            "No epoch was completed",
+            "did not reach its evaluation",
+            "the run has no model",
+            "the disk is full",
+        ] {
             assert!(text.contains(part), "{part:?} is not said: {text}");
         }
-        assert_eq!(tab.evaluate("document.querySelectorAll('table:not(section[id$=recipe] table), svg').length"), json!(0));
+        assert_eq!(
+            tab.evaluate("document.querySelectorAll('table:not(section[id$=recipe] table), svg').length"),
+            json!(0)
+        );
     });
 
     let mut bare = sample_page::page();
@@ -435,7 +468,8 @@ fn many_classes_and_epochs_fit() {
     let classes = 40;
     let evaluation = run.evaluation.as_mut().unwrap();
     evaluation.classes = (0..classes).map(|i| format!("a class with a long name {i}")).collect();
-    evaluation.confusion = (0..classes).map(|t| (0..classes).map(|p| if t == p { 8 } else { (t * p) % 2 }).collect()).collect();
+    evaluation.confusion =
+        (0..classes).map(|t| (0..classes).map(|p| if t == p { 8 } else { (t * p) % 2 }).collect()).collect();
     let last = run.epochs[11];
     run.epochs = (1..=1000).map(|epoch| ft::train::observer::EpochMetrics { epoch, ..last }).collect();
     in_browser(&page, (360, 740), "dark", |tab| {
@@ -450,7 +484,9 @@ fn the_file_is_small_needs_nothing_and_forbids_requests() {
     let text = html::render(&sample_page::page()).unwrap();
     assert!(text.len() < 5_000_000, "{} bytes", text.len());
     assert!(text.contains("default-src 'none'; img-src data:;"));
-    for (what, marker) in [("placeholder", "{{"), ("script", "<script src"), ("style sheet", "<link"), ("address", "href=\"http")] {
+    for (what, marker) in
+        [("placeholder", "{{"), ("script", "<script src"), ("style sheet", "<link"), ("address", "href=\"http")]
+    {
         assert!(!text.contains(marker), "the page has a {what}: {marker}");
     }
     let hostile = html::render(&with_hostile_names()).unwrap();

@@ -6,6 +6,7 @@ mod console;
 mod data;
 mod eval;
 mod explain;
+mod faithfulness;
 mod interrupt;
 mod lr_find;
 mod model;

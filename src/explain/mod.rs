@@ -5,9 +5,10 @@
 //! `input_gradient`; [`overlay`] draws.
 
 pub mod cam;
-mod eigen;
 pub mod caption;
+mod eigen;
 mod explainer;
+pub mod faithfulness;
 mod feature_map;
 pub mod features;
 pub mod files;

@@ -63,13 +63,8 @@ fn kernel(shape: &[usize], initializer: Initializer, slope: f64, key: u64) -> Ve
     match initializer {
         Initializer::GlorotUniform => uniform((6.0 / (field * (inputs + outputs)) as f32).sqrt()),
         Initializer::HeUniform => uniform((3.0 * variance).sqrt() as f32),
-        Initializer::HeNormal => (0..count).map(|i| (standard_normal(key, i) * variance.sqrt()) as f32).collect(),
+        Initializer::HeNormal => {
+            (0..count).map(|i| (random::standard_normal(key, i) * variance.sqrt()) as f32).collect()
+        }
     }
-}
-
-/// The `index`-th number of a stream with mean 0 and variance 1 (Box and Muller, 1958).
-fn standard_normal(key: u64, index: u64) -> f64 {
-    // 1 - u is above 0, so that the logarithm is finite.
-    let radius = (-2.0 * (1.0 - f64::from(random::uniform(key, 2 * index))).ln()).sqrt();
-    radius * (std::f64::consts::TAU * f64::from(random::uniform(key, 2 * index + 1))).cos()
 }

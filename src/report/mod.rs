@@ -5,6 +5,7 @@
 
 pub mod curves;
 pub mod evaluation;
+pub mod faithfulness;
 pub mod page;
 pub mod plot;
 pub mod summary;

@@ -81,6 +81,8 @@ pub enum Style {
     First,
     /// Vermilion, dashed, open squares.
     Second,
+    /// Dark grey, dotted, no markers: for what the others are compared with.
+    Third,
     /// Grey, thin and solid, no markers: for what is only the background of another line.
     Background,
 }
@@ -88,7 +90,7 @@ pub enum Style {
 /// A line through points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// As in the legend.
+    /// As in the legend; a series without a name is not in it.
     pub name: String,
     pub style: Style,
     /// By ascending x. A point that is not finite interrupts the line.
@@ -213,6 +215,7 @@ impl Style {
         match self {
             Self::First => RGBColor(0, 114, 178),
             Self::Second => RGBColor(213, 94, 0),
+            Self::Third => RGBColor(60, 64, 72),
             Self::Background => RGBColor(170, 175, 183),
         }
     }
@@ -292,7 +295,7 @@ impl Pen {
         for run in runs {
             self.line(area, style, run)?;
             // A lone point has no line and must have a marker.
-            if style != Style::Background && (count <= MOST_MARKERS || run.len() == 1) {
+            if !matches!(style, Style::Third | Style::Background) && (count <= MOST_MARKERS || run.len() == 1) {
                 run.iter().try_for_each(|&at| self.marker(area, style, at))?;
             }
         }
@@ -305,6 +308,10 @@ impl Pen {
             Style::First => area.draw(&PathElement::new(points, self.stroke(style.colour(), 2))),
             Style::Second => {
                 let (dash, gap) = (self.px(8), self.px(5));
+                area.draw(&DashedPathElement::new(points, dash, gap, self.stroke(style.colour(), 2)))
+            }
+            Style::Third => {
+                let (dash, gap) = (self.px(2), self.px(4));
                 area.draw(&DashedPathElement::new(points, dash, gap, self.stroke(style.colour(), 2)))
             }
             Style::Background => area.draw(&PathElement::new(points, self.stroke(style.colour(), 1))),
@@ -321,7 +328,7 @@ impl Pen {
                 area.draw(&Rectangle::new(square(radius + self.px(1)), style.colour().filled()))?;
                 area.draw(&Rectangle::new(square(radius - self.px(1)), WHITE.filled()))
             }
-            Style::Background => Ok(()),
+            Style::Third | Style::Background => Ok(()),
         }
     }
 
@@ -333,7 +340,8 @@ impl Pen {
     fn legend<DB: DrawingBackend>(self, area: &DrawingArea<DB, Shift>, chart: &Chart) -> Drawn<DB> {
         let text = self.text(TICK, false, INK).pos(Pos::new(HPos::Left, VPos::Center));
         let (mut left, middle) = (self.px(92), self.px(46));
-        let lines = chart.series.iter().map(|series| (Some(series.style), &series.name));
+        let named = chart.series.iter().filter(|series| !series.name.is_empty());
+        let lines = named.map(|series| (Some(series.style), &series.name));
         for (style, name) in lines.chain(chart.marks.iter().map(|mark| (None, &mark.name))) {
             let right = left + self.px(if style.is_some() { 44 } else { 20 });
             match style {

@@ -15,9 +15,9 @@ use super::subject::{Found, FoundMap, Subject};
 use crate::cli::console::Console;
 use crate::data::photo::Photo;
 use crate::draw::png::write_png;
+use crate::explain::Method;
 use crate::explain::files::write_npy;
 use crate::explain::scale::own_top;
-use crate::explain::{Method, Options};
 
 /// What is to be shown of each photo.
 pub struct Gallery {
@@ -130,7 +130,7 @@ impl Gallery {
 
     /// The maps of all photos, batch by batch, written as they are.
     fn explain_all(&self, groups: Vec<Group>, console: &mut Console) -> Result<Vec<Explained>> {
-        let batch = Options::default().batch_size;
+        let batch = self.subjects.first().map_or(1, |subject| subject.options.batch_size);
         let (mut explained, mut skipped, mut stems) = (Vec::new(), Vec::new(), BTreeSet::new());
         let total = groups.iter().map(|g| g.photos.len()).sum();
         let mut seen = 0;

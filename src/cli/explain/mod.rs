@@ -5,6 +5,7 @@ mod channels;
 mod chosen;
 mod gallery;
 mod request;
+mod settings;
 mod sheets;
 mod subject;
 
@@ -17,13 +18,17 @@ use serde_json::{Value, json};
 use self::channels::ChannelRequest;
 use self::chosen::Group;
 use self::gallery::{Gallery, folder_of};
+pub(super) use self::request::file_stem;
 use self::request::{ClassChoice, Layout, Look, Methods, Scale, joined_name};
+use self::settings::Settings;
 use self::subject::{Subject, applicable};
+use super::faithfulness::{self, FaithfulnessArgs, Request};
 use super::model::OpenModel;
 use super::output::{print, print_json};
 use super::{MachineArgs, RunsArgs};
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA};
 use crate::error::{say, usage};
+use crate::explain::Method;
 use crate::explain::features::ChannelOrder;
 use crate::models::Graph;
 use crate::runs::{Status, file, list};
@@ -40,7 +45,8 @@ Examples:
   ft explain --model vgg16 --model resnet --depth all  two models, one above the other
   ft explain --model all                               the same pictures for every finished run
   ft explain --features conv2_block1_out --channels 25 channels of a layer
-  ft explain --features stages                         a few channels of every stage";
+  ft explain --features stages                         a few channels of every stage
+  ft explain --faithfulness                            which methods' maps are true for the best run's model";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,9 +55,9 @@ pub struct Args {
     /// models on one card; all for every finished run, each in its own folder [default: best]
     #[arg(long = "model", value_name = "RUN")]
     models: Vec<String>,
-    /// Methods to explain with, separated by commas, or all
-    #[arg(long, value_name = "NAME[,NAME…]", default_value = "gradcam")]
-    method: String,
+    /// Methods to explain with, separated by commas, or all [default: gradcam, with --faithfulness all]
+    #[arg(long, value_name = "NAME[,NAME…]")]
+    method: Option<String>,
     /// The layer to look at [default: the last convolution]
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
@@ -101,6 +107,17 @@ pub struct Args {
     runs: RunsArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    faithfulness: FaithfulnessArgs,
+}
+
+impl Args {
+    /// The methods that were named, or the usual one.
+    fn methods(&self) -> Result<Methods> {
+        Methods::parse(self.method.as_deref().unwrap_or(Method::default().name()))
+    }
 }
 
 fn fraction(text: &str) -> Result<f32, String> {
@@ -118,6 +135,9 @@ pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
     let open = |which: &str| OpenModel::open(&args.runs.runs, which, &device);
+    if args.faithfulness.faithfulness {
+        return rank_methods(args, &open);
+    }
     let (result, text) = match args.models.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["all"] => explain_all(args, &open)?,
         several if several.contains(&"all") => {
@@ -131,10 +151,52 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json { print_json(&result) } else { print(&text) }
 }
 
+/// Tests the methods' maps of one model.
+fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<()> {
+    let which = match args.models.as_slice() {
+        [] => "best",
+        [one] if one != "all" => one,
+        _ => return Err(usage("--faithfulness judges the maps of one model; name one run with --model")),
+    };
+    let methods = args.method.as_deref().map(Methods::parse).transpose()?;
+    let model = open(which)?;
+    if !model.is_best() && args.images.is_empty() {
+        return Err(needs_images(&model));
+    }
+    let classes = &model.description.classes;
+    let class = match class_choices(args, classes)?.as_slice() {
+        [ClassChoice::Predicted] => None,
+        [ClassChoice::Named(name)] => classes.iter().position(|class| class == name).map(|class| class as u32),
+        _ => return Err(usage("--faithfulness explains the predicted class, or one that --class names")),
+    };
+    let request = Request {
+        model: &model,
+        methods: methods.as_ref().filter(|methods| !methods.all).map_or(&[], |methods| &methods.list),
+        layer: args.layer.as_deref(),
+        class,
+        images: &args.images,
+        data: args.data.as_deref(),
+        out: args.out.as_deref(),
+        colours: args.colour_map.unwrap_or_default(),
+        alpha: args.alpha,
+        options: args.settings.options(),
+        json: args.json,
+    };
+    faithfulness::run(&args.faithfulness, &request)
+}
+
+fn needs_images(model: &OpenModel) -> anyhow::Error {
+    usage(format!(
+        "the run's predictions are those of {}; to explain {} name photos with --images PATH",
+        file::BEST,
+        model.checkpoint.display()
+    ))
+}
+
 /// Explains every finished run; those that cannot be are listed.
 fn explain_all(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<(Value, String)> {
     // What is misspelled is said once, not for each run.
-    Methods::parse(&args.method)?;
+    args.methods()?;
     let (mut results, mut text, mut left_out) = (Vec::new(), String::new(), Vec::new());
     let runs = list(&args.runs.runs)?;
     for run in &runs {
@@ -167,19 +229,17 @@ fn explain_all(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<
 
 /// Explains one model, or several beside each other. The result, and the folder as a line.
 fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Result<(Value, String)> {
-    for model in models.iter().take(1).filter(|m| !m.is_best() && args.images.is_empty()) {
-        return Err(usage(format!(
-            "the run's predictions are those of {}; to explain {} name photos with --images PATH",
-            file::BEST,
-            model.checkpoint.display()
-        )));
+    if let Some(model) = models.first().filter(|model| !model.is_best() && args.images.is_empty()) {
+        return Err(needs_images(model));
     }
     if let Some(wanted) = &args.features {
         return explain_channels(args, models, out, wanted);
     }
     let layers = |model: &OpenModel| wanted_layers(args, model.network.graph());
-    let subjects: Vec<Subject> =
-        models.into_iter().map(|model| layers(&model).and_then(|l| Subject::new(model, &l))).collect::<Result<_>>()?;
+    let subjects: Vec<Subject> = models
+        .into_iter()
+        .map(|model| layers(&model).and_then(|l| Subject::new(model, &l, args.settings.options())))
+        .collect::<Result<_>>()?;
     for (index, subject) in subjects.iter().enumerate() {
         if subjects.iter().take(index).any(|s| s.model.checkpoint == subject.model.checkpoint) {
             return Err(usage(format!("--model names {} twice; name two different runs", subject.title)));
@@ -188,7 +248,7 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     let choices =
         subjects.iter().map(|s| class_choices(args, &s.model.description.classes)).collect::<Result<Vec<_>>>()?;
     let choices = choices.into_iter().next().context("no model to explain")?;
-    let methods = Methods::parse(&args.method)?;
+    let methods = args.methods()?;
     let (kept, left_out) = applicable(&methods, &subjects)?;
     for (method, why) in &left_out {
         say(&format!("left out {}: {why}", method.name()));
@@ -334,6 +394,7 @@ fn folder(
     parts.extend([methods.folder_name(), layers]);
     parts.extend(classes);
     parts.extend(subjects.iter().skip(1).map(|s| format!("with-{}", s.title)));
+    parts.extend(args.settings.name_parts());
     parts.extend(look.name_parts(&usual_look(choices.len())));
     Ok(folder_of(&first.model.folder, &joined_name(parts)))
 }

@@ -77,18 +77,7 @@ impl Methods {
     /// # Errors
     /// A usage error for a name that is unknown or comes twice.
     pub fn parse(text: &str) -> Result<Self> {
-        if text.trim().eq_ignore_ascii_case("all") {
-            return Ok(Self { list: Method::ALL.to_vec(), all: true });
-        }
-        let mut list = Vec::new();
-        for name in text.split(',').map(str::trim) {
-            let method: Method = name.parse()?;
-            if list.contains(&method) {
-                return Err(usage(format!("--method {text}: {} comes twice; name it once", method.name())));
-            }
-            list.push(method);
-        }
-        Ok(Self { list, all: false })
+        Ok(Self { list: Method::parse_list(text)?, all: text.trim().eq_ignore_ascii_case("all") })
     }
 
     /// `gradcam+layercam`, or `all`.

@@ -17,6 +17,7 @@ pub struct Subject {
     pub model: OpenModel,
     pub title: String,
     pub layers: Vec<String>,
+    pub options: Options,
 }
 
 /// What a model makes of a photo.
@@ -68,15 +69,15 @@ impl Subject {
     ///
     /// # Errors
     /// A usage error if there is no such layer, or it gives no feature map.
-    pub fn new(model: OpenModel, layers: &[String]) -> Result<Self> {
+    pub fn new(model: OpenModel, layers: &[String], options: Options) -> Result<Self> {
         let open = |layer: Option<&str>| -> Result<String> {
-            Ok(Explainer::new(&model.network, layer, Options::default())?.layer().to_owned())
+            Ok(Explainer::new(&model.network, layer, options)?.layer().to_owned())
         };
         let layers = match layers {
             [] => vec![open(None)?],
             some => some.iter().map(|layer| open(Some(layer))).collect::<Result<_>>()?,
         };
-        Ok(Self { title: model.run_name(), model, layers })
+        Ok(Self { title: model.run_name(), model, layers, options })
     }
 
     /// Name of a class.
@@ -86,7 +87,7 @@ impl Subject {
 
     fn explainers(&self) -> Result<Vec<Explainer<'_>>> {
         let network = &self.model.network;
-        self.layers.iter().map(|layer| Explainer::new(network, Some(layer), Options::default())).collect()
+        self.layers.iter().map(|layer| Explainer::new(network, Some(layer), self.options)).collect()
     }
 
     /// Why a method cannot explain this model at these layers.
