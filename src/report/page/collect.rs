@@ -56,7 +56,6 @@ pub struct Evaluated {
 pub fn evaluated_page(folder: &Path, evaluated: Evaluated) -> Result<RunPage> {
     let Evaluated { evaluation, description, photos, skipped, environment, command, mut warnings } = evaluated;
     let page = page_of_tables(folder)?;
-    warnings.extend(evaluation.reliability.note.as_deref().map(sentence));
     warnings.extend(warnings::of_photos(&photos, None));
     Ok(RunPage {
         // A checkpoint that lies in no run has no status.
@@ -88,7 +87,6 @@ fn page_of_tables(folder: &Path) -> Result<RunPage> {
     let mut warnings = read.problems.clone();
     warnings.extend(evaluation.as_ref().err().cloned());
     let evaluation = evaluation.ok().flatten();
-    warnings.extend(evaluation.iter().filter_map(|e| e.reliability.note.as_deref()).map(sentence));
     let changes = changes(recipe_toml, info.recipe.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
         // A damaged recipe is named already; one of another version may just not be comparable.
         warnings.extend((info.status != Status::Damaged).then(|| sentence(&format!("{error:#}"))));
