@@ -121,11 +121,15 @@ fn page_of_tables(folder: &Path) -> Result<RunPage> {
     })
 }
 
-/// A sentence of a message that begins with a small letter and ends with no stop.
+/// A sentence of a message that begins with a small letter and ends with no stop. A file's name keeps its letters.
 fn sentence(text: &str) -> String {
     let text = text.trim();
+    let begins_with_a_file = text.split_whitespace().next().is_some_and(|word| word.contains(['.', '/']));
     let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let first: String = match letters.next() {
+        Some(letter) if !begins_with_a_file => letter.to_uppercase().collect(),
+        letter => letter.into_iter().collect(),
+    };
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{first}{}{stop}", letters.as_str())
 }
