@@ -244,19 +244,19 @@ fn highest_loss(losses: &[f64]) -> Vec<usize> {
 }
 
 fn photo_rows(rows: &[Prediction], table: &PredictionTable) -> Vec<PhotoRow> {
-    let figures = table.predicted().into_iter().zip(table.probabilities()).zip(table.losses());
-    let row =
-        |((row, &truth), ((predicted, probabilities), loss)): ((&Prediction, &usize), ((usize, Vec<f64>), f64))| {
-            let of = |class: usize| probabilities.get(class).copied().unwrap_or_default();
-            PhotoRow {
-                path: row.path.clone(),
-                truth,
-                predicted,
-                probability: of(predicted),
-                truth_probability: of(truth),
-                loss,
-                thumbnail: None,
-            }
-        };
-    rows.iter().zip(table.labels()).zip(figures).map(row).collect()
+    let (predicted, probabilities, losses) = (table.predicted(), table.probabilities(), table.losses());
+    let photo = |(i, row): (usize, &Prediction)| {
+        let (truth, predicted, probabilities) = (*table.labels().get(i)?, *predicted.get(i)?, probabilities.get(i)?);
+        Some(PhotoRow {
+            path: row.path.clone(),
+            truth,
+            predicted,
+            probability: *probabilities.get(predicted)?,
+            truth_probability: *probabilities.get(truth)?,
+            loss: *losses.get(i)?,
+            thumbnail: None,
+        })
+    };
+    // All of them are there: the table has a line for each row.
+    rows.iter().enumerate().filter_map(photo).collect()
 }

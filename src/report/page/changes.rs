@@ -109,7 +109,7 @@ mod tests {
         };
         assert_eq!(row("train.lr").1, Some("0.0003"));
         assert_eq!(row("data.source"), (Some("\"tf_flowers\""), Some("\"photos\"")));
-        assert_eq!(row("train.schedule.every"), (None, Some("2")));
+        assert_eq!(row("train.schedule.every"), (None, Some("2.0")));
         assert_eq!(rows.iter().filter(|row| !row.key.starts_with("train.schedule")).count(), 2, "{rows:?}");
     }
 

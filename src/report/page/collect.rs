@@ -56,7 +56,6 @@ pub struct Evaluated {
 pub fn evaluated_page(folder: &Path, evaluated: Evaluated) -> Result<RunPage> {
     let Evaluated { evaluation, description, photos, skipped, environment, command, mut warnings } = evaluated;
     let page = page_of_tables(folder)?;
-    warnings.extend(evaluation.reliability.note.as_deref().map(sentence));
     warnings.extend(warnings::of_photos(&photos, None));
     Ok(RunPage {
         // A checkpoint that lies in no run has no status.
@@ -88,7 +87,6 @@ fn page_of_tables(folder: &Path) -> Result<RunPage> {
     let mut warnings = read.problems.clone();
     warnings.extend(evaluation.as_ref().err().cloned());
     let evaluation = evaluation.ok().flatten();
-    warnings.extend(evaluation.iter().filter_map(|e| e.reliability.note.as_deref()).map(sentence));
     let changes = changes(recipe_toml, info.recipe.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
         // A damaged recipe is named already; one of another version may just not be comparable.
         warnings.extend((info.status != Status::Damaged).then(|| sentence(&format!("{error:#}"))));
@@ -123,11 +121,15 @@ fn page_of_tables(folder: &Path) -> Result<RunPage> {
     })
 }
 
-/// A sentence of a message that begins with a small letter and ends with no stop.
+/// A sentence of a message that begins with a small letter and ends with no stop. A file's name keeps its letters.
 fn sentence(text: &str) -> String {
     let text = text.trim();
+    let begins_with_a_file = text.split_whitespace().next().is_some_and(|word| word.contains(['.', '/']));
     let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let first: String = match letters.next() {
+        Some(letter) if !begins_with_a_file => letter.to_uppercase().collect(),
+        letter => letter.into_iter().collect(),
+    };
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{first}{}{stop}", letters.as_str())
 }

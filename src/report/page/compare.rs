@@ -231,7 +231,7 @@ mod tests {
         assert!(comparison.rows[0].difference.is_none());
         let difference = comparison.rows[1].difference.as_ref().unwrap();
         assert_eq!((difference.photos, difference.gained, difference.lost), (20, 6, 0));
-        assert_eq!(difference.p_value, 2.0 / 64.0);
+        assert!((difference.p_value - 2.0 / 64.0).abs() < 1e-12, "{}", difference.p_value);
         let Estimate { value, low, high } = difference.accuracy;
         assert!((value - 0.3).abs() < 1e-12 && low > 0.0 && low < 0.2 && high > 0.4 && high < 0.65, "{low} {high}");
     }
