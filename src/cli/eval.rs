@@ -26,12 +26,13 @@ use super::prepare::locate_data;
 use super::{MachineArgs, RunsArgs};
 use crate::data::dataset::{Sample, Split};
 use crate::data::labelled::Labelled;
+use crate::data::lookup::Lookup;
 use crate::error::{say, suggestion, usage};
 use crate::files::write_atomically;
 use crate::report::evaluation::evaluate;
 use crate::report::page::collect::{Evaluated, evaluated_page};
 use crate::report::page::data::{Page, RunPage};
-use crate::report::page::html;
+use crate::report::page::{html, pictures};
 use crate::report::summary::Summary;
 use crate::runs::{
     Environment, Prediction, SkippedRow, SplitFigures, UsedPhoto, command_line, file, photos_hash, read_photos,
@@ -78,6 +79,9 @@ pub struct Args {
     /// Folder for the results [default: eval/NAME-TIME in the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave out the photos of the report and what the model looks at in them
+    #[arg(long)]
+    no_pictures: bool,
     /// Photos that go through the network at once
     #[arg(long, value_name = "N", default_value_t = 32, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
@@ -117,7 +121,8 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("none of the {} photos in {} could be read{first}", predicted.skipped.len(), data.root.display());
     }
     let seen = Seen::of(&model, &predicted.photos);
-    let page = page(&model, &data, &name, &predicted, seen)?;
+    let mut page = page(&model, &data, &name, &predicted, seen)?;
+    add_pictures(&mut page, &model, &data, args.no_pictures)?;
     page.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let out = match &args.out {
         Some(out) => {
@@ -152,6 +157,16 @@ fn page(model: &OpenModel, data: &Labelled, name: &str, predicted: &Predicted, s
         warnings: warnings(description, predicted, seen),
     };
     evaluated_page(&model.folder, evaluated)
+}
+
+fn add_pictures(page: &mut RunPage, model: &OpenModel, data: &Labelled, none: bool) -> Result<()> {
+    if none {
+        page.pictures.absent = Some("this page was asked for without them.".to_owned());
+        return Ok(());
+    }
+    let photos = data.samples.iter().map(|sample| (sample.id.clone(), sample.photo.clone())).collect();
+    let photos = Lookup::Listed { photos, root: data.root.clone() };
+    pictures::add_pictures(page, &photos, Some((&model.description, &model.network)))
 }
 
 /// What the photos are called: as asked for, or as the data and its split.
