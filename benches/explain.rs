@@ -52,7 +52,13 @@ fn main() -> Result<()> {
             let maps = explainer.maps(&[method], &some, &vec![0; photos])?;
             let seconds = started.elapsed().as_secs_f64();
             let map = maps.first().and_then(|of_method| of_method.first()).context("no map")?;
-            println!("{:24} {:8.3}   ({}×{} cells)", method.to_string(), seconds / photos as f64, map.height, map.width);
+            println!(
+                "{:24} {:8.3}   ({}×{} cells)",
+                method.to_string(),
+                seconds / photos as f64,
+                map.height,
+                map.width
+            );
         }
     }
     Ok(())
