@@ -139,6 +139,22 @@ impl<'a> Explainer<'a> {
         }
     }
 
+    /// Why a method's maps at this layer may mislead or be empty, though it can make them; `None` if there is nothing to
+    /// say. Some take activations for strengths, but a sum of pre-activation blocks (ResNet50V2's `conv4_block6_out`) is
+    /// as often negative.
+    pub fn caution(&self, method: Method) -> Option<String> {
+        if !method.expects_positive_activation() || self.network.graph().is_rectified(self.index) {
+            return None;
+        }
+        Some(format!(
+            "{method} expects activations that are not negative, but {} does not end in a ReLU: its maps may be empty; \
+             use {}, {} or another layer",
+            self.layer,
+            Method::GradCam.name(),
+            Method::HiResCam.name()
+        ))
+    }
+
     /// All methods that can explain this network at this layer, in the order of [`Method::ALL`].
     pub fn applicable(&self) -> Vec<Method> {
         Method::ALL.into_iter().filter(|&method| self.check(method).is_ok()).collect()

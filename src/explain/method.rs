@@ -200,6 +200,12 @@ impl Method {
         self != Self::EigenCam
     }
 
+    /// Whether it takes activations for strengths, as they are behind a ReLU: where they are negative, what speaks for the
+    /// class comes out negative, and the map may be empty.
+    pub fn expects_positive_activation(self) -> bool {
+        matches!(self, Self::GradCamPlusPlus | Self::LayerCam | Self::ScoreCam | Self::AblationCam)
+    }
+
     /// Whether its map is a function of the layer's activation and gradient alone: what [`Self::heat_map`] can make.
     pub fn is_closed_form(self) -> bool {
         self.resolution() == Resolution::Layer && !matches!(self, Self::ScoreCam | Self::AblationCam)

@@ -1,4 +1,4 @@
-//! Whether what follows a layer is one affine map of its output, at inference.
+//! What can be told of a network's function from its structure: where it is affine at inference, where not negative.
 
 use super::graph::Graph;
 use super::layer::{Layer, Op};
@@ -25,6 +25,24 @@ impl Op {
 }
 
 impl Graph {
+    /// Whether the output of layer `index` is that of a ReLU (of a leaky one nearly), perhaps pooled or padded.
+    pub fn is_rectified(&self, index: usize) -> bool {
+        let Some(layer) = self.layers.get(index) else { return false };
+        match layer.op {
+            Op::Relu | Op::LeakyRelu(_) => true,
+            Op::ZeroPad(_)
+            | Op::MaxPool(_)
+            | Op::AdaptiveAvgPool(..)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Flatten
+            | Op::Dropout(_)
+            | Op::Subsample(_)
+            | Op::Add => !layer.inputs.is_empty() && layer.inputs.iter().all(|&input| self.is_rectified(input)),
+            Op::Input | Op::Conv { .. } | Op::BatchNorm(_) | Op::Dense { .. } | Op::BinaryLogits => false,
+        }
+    }
+
     /// The first layer that keeps the logits from being an affine function of the output of layer `index`; `None` if they
     /// are one.
     pub fn first_not_affine_behind(&self, index: usize) -> Option<&Layer> {

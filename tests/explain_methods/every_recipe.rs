@@ -10,7 +10,7 @@ use crate::common::formula_input;
 
 /// Photos are small here: only that it works is at stake.
 fn side(recipe: &Recipe) -> usize {
-    recipe.data.image_size.min(48)
+    recipe.data.image_size.min(40)
 }
 
 fn network_of(recipe: &Recipe) -> Network {

@@ -114,12 +114,12 @@ fn guided_grad_cam_is_the_product_of_its_parts() {
         let explainer = Explainer::new(&network, Some(layer), Options::default()).unwrap();
         let methods = [Method::GuidedGradCam, Method::GradCam, Method::GuidedBackpropagation];
         let found = explainer.maps(&methods, &images(2), &[2, 0]).unwrap();
-        for i in 0..2 {
-            let placement = explainer.placement(Method::GradCam).unwrap();
-            let heat = found[1][i].finalize_placed(crate::SIDE, crate::SIDE, &placement);
+        let placement = explainer.placement(Method::GradCam).unwrap();
+        for ((guided_cam, grad_cam), guided) in found[0].iter().zip(&found[1]).zip(&found[2]) {
+            let heat = grad_cam.finalize_placed(crate::SIDE, crate::SIDE, &placement);
             let product: Vec<f64> =
-                heat.values.iter().zip(&found[2][i].raw).map(|(&h, &g)| f64::from(h) * f64::from(g)).collect();
-            assert_values_close(layer, &as_f64(&found[0][i].raw), &product, 1e-6, 0.0);
+                heat.values.iter().zip(&guided.raw).map(|(&h, &g)| f64::from(h) * f64::from(g)).collect();
+            assert_values_close(layer, &as_f64(&guided_cam.raw), &product, 1e-6, 0.0);
         }
     }
 }

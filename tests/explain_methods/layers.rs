@@ -83,3 +83,29 @@ fn what_a_method_says_of_itself_is_so() {
         assert_eq!((placement.rows.step, placement.columns.step), (step, step), "{method}");
     }
 }
+
+#[test]
+fn methods_that_expect_a_relu_say_so_elsewhere() {
+    let network = network(&["gap", "dense(classes)"], 3, 0);
+    for (layer, rectified) in [
+        ("conv1", true),
+        ("pool", true),
+        ("conv3", false),
+        ("bn3", false),
+        ("add1", false),
+        ("relu3", true),
+        ("add2", true),
+    ] {
+        let explainer = Explainer::new(&network, Some(layer), Options::default()).unwrap();
+        for method in Method::ALL {
+            let caution = explainer.caution(method);
+            assert_eq!(caution.is_some(), !rectified && method.expects_positive_activation(), "{method} at {layer}");
+            assert!(caution.is_none_or(|c| c.contains(layer) && c.contains("gradcam")), "{method} at {layer}");
+        }
+    }
+    // Pre-activation blocks add up without a ReLU.
+    let graph = Architecture::find("resnet50v2").unwrap().backbone((64, 64)).unwrap();
+    let layers: Vec<_> =
+        graph.stages().iter().map(|(_, layer)| graph.is_rectified(graph.find(layer).unwrap())).collect();
+    assert_eq!(layers, [false, false, false, false, true], "conv1, three sums of blocks, and post_relu");
+}
