@@ -236,7 +236,7 @@ impl Cards<'_> {
         let tiles = 1 + of_row * classes * gallery.methods.len() * self.layer_count();
         let side = match kind {
             Kind::Single => photo.0.max(photo.1).clamp(256, if tiles <= 4 { 640 } else { 384 }),
-            Kind::OnSheet if tiles <= 3 => 224,
+            Kind::OnSheet if tiles <= 3 || gallery.look.layout == Layout::Overlay => 224,
             Kind::OnSheet => 160,
         };
         let (width, height) = match kind {
@@ -245,7 +245,7 @@ impl Cards<'_> {
         };
         let text = if kind == Kind::Single { (side as f32 / 22.0).clamp(13.0, 19.0) } else { 12.5 };
         // A narrow photo still leaves its headings room.
-        PanelStyle { tile: (width.max(side / 2), height), text, colours: gallery.look.colours }
+        PanelStyle { tile: (width.max((side / 2).min(200)), height), text, colours: gallery.look.colours }
     }
 }
 
