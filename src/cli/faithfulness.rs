@@ -28,7 +28,7 @@ use crate::explain::select::Prediction;
 use crate::explain::{Explainer, Method, Options};
 use crate::files::write_atomically;
 use crate::random;
-use crate::report::faithfulness::{Intervals, Subject, conclusions, figure, markdown, mean_curves, table};
+use crate::report::faithfulness::{Intervals, LeftOut, Subject, conclusions, figure, markdown, mean_curves, table};
 
 /// Photos whose maps are made at once.
 const BATCH: usize = 8;
@@ -167,7 +167,7 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
 }
 
 /// The methods that apply, and those that do not with the reason. A method that was named must apply.
-fn applicable(explainer: &Explainer, named: &[Method]) -> Result<(Vec<Method>, Vec<(String, String)>)> {
+fn applicable(explainer: &Explainer, named: &[Method]) -> Result<(Vec<Method>, Vec<LeftOut>)> {
     if !named.is_empty() {
         named.iter().try_for_each(|&method| explainer.check(method))?;
         return Ok((named.to_vec(), Vec::new()));

@@ -21,6 +21,9 @@ pub enum Intervals {
     Ends,
 }
 
+/// A method that does not apply, and the reason.
+pub type LeftOut = (String, String);
+
 /// What the study was of, for the page.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -37,8 +40,7 @@ pub struct Subject {
     pub steps: usize,
     /// Methods with the number of photos for which no place of their map is positive.
     pub empty_maps: Vec<(String, usize)>,
-    /// Methods that do not apply, with the reason.
-    pub left_out: Vec<(String, String)>,
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The ranking as a table, one row a candidate. Columns that nothing was measured for are left out.

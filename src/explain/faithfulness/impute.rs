@@ -283,13 +283,10 @@ mod tests {
             }
         }
         for pivot in 0..n {
-            for other in 0..n {
-                if other != pivot {
-                    let factor = rows[other][pivot] / rows[pivot][pivot];
-                    for k in pivot..=n {
-                        rows[other][k] -= factor * rows[pivot][k];
-                    }
-                }
+            let (own, scale) = (rows[pivot].clone(), rows[pivot][pivot]);
+            for (_, row) in rows.iter_mut().enumerate().filter(|(other, _)| *other != pivot) {
+                let factor = row[pivot] / scale;
+                row.iter_mut().zip(&own).for_each(|(value, own)| *value -= factor * own);
             }
         }
         (0..n).map(|i| rows[i][n] / rows[i][i]).collect()
