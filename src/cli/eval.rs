@@ -112,7 +112,8 @@ pub fn run(args: &Args) -> Result<()> {
     let name = name(args, &data)?;
     let predicted = Predicted::of(&model, &data, &name, args.batch_size.into())?;
     if predicted.rows.is_empty() {
-        let first = predicted.skipped.first().map_or_else(String::new, |s| format!("; the first, {}: {}", s.path, s.reason));
+        let first =
+            predicted.skipped.first().map_or_else(String::new, |s| format!("; the first, {}: {}", s.path, s.reason));
         bail!("none of the {} photos in {} could be read{first}", predicted.skipped.len(), data.root.display());
     }
     let seen = Seen::of(&model, &predicted.photos);
@@ -208,12 +209,7 @@ impl Predicted {
         let class = |i: usize| description.classes.get(i).cloned().with_context(|| format!("there is no class {i}"));
         let predicted = argmax(&logits);
         let truth = class(sample.label as usize)?;
-        self.photos.push(UsedPhoto {
-            split: name.to_owned(),
-            path: sample.id.clone(),
-            label: truth.clone(),
-            sha256,
-        });
+        self.photos.push(UsedPhoto { split: name.to_owned(), path: sample.id.clone(), label: truth.clone(), sha256 });
         self.rows.push(Prediction {
             split: name.to_owned(),
             path: sample.id.clone(),
@@ -265,11 +261,13 @@ fn warnings(description: &ModelDescription, predicted: &Predicted, seen: Option<
                 ));
             }
             if val > 0 {
-                warnings.push(format!("{val} of {total} photos were validation photos, by which the model was chosen."));
+                warnings
+                    .push(format!("{val} of {total} photos were validation photos, by which the model was chosen."));
             }
         }
         None => warnings.push(
-            "The model comes without the table of its training photos: whether it was trained on these is not known.".to_owned(),
+            "The model comes without the table of its training photos: whether it was trained on these is not known."
+                .to_owned(),
         ),
     }
     let there: BTreeSet<&str> = predicted.photos.iter().map(|photo| photo.label.as_str()).collect();
@@ -319,7 +317,8 @@ fn write(out: &Path, title: &str, page: &RunPage, predicted: &Predicted) -> Resu
     write_predictions(&out.join(file::PREDICTIONS), &predicted.rows)?;
     write_photos(&out.join(file::DATA), &predicted.photos)?;
     write_skipped(&out.join(file::SKIPPED), &predicted.skipped)?;
-    let text = |name: &str, text: String| write_atomically(&out.join(name), |file| Ok(file.write_all(text.as_bytes())?));
+    let text =
+        |name: &str, text: String| write_atomically(&out.join(name), |file| Ok(file.write_all(text.as_bytes())?));
     text(file::ENVIRONMENT, serde_json::to_string_pretty(&page.environment)? + "\n")?;
     text(file::COMMAND, format!("{}\n", page.command))?;
     let evaluation = page.evaluation.as_ref().context("there is no evaluation")?;

@@ -237,7 +237,12 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
 }
 
 /// Gives every image the split that the file says and drops the others, whose ids are returned.
-pub(super) fn assign_by_file(scan: &mut Scan, skipped: &mut [Skipped], root: &Path, file: &Path) -> Result<Vec<String>> {
+pub(super) fn assign_by_file(
+    scan: &mut Scan,
+    skipped: &mut [Skipped],
+    root: &Path,
+    file: &Path,
+) -> Result<Vec<String>> {
     let assignments = read_split_file(file)?;
     refuse_absent(&assignments, scan, skipped, root, file)?;
     for skipped in skipped.iter_mut() {

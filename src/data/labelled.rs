@@ -34,7 +34,12 @@ impl Labelled {
     /// # Errors
     /// A usage error if there are no such photos, no splits, or a class that is none of `classes`; any other if the data set
     /// cannot be read.
-    pub fn open(located: &Located, split_file: Option<&Path>, split: Option<Split>, classes: &[String]) -> Result<Self> {
+    pub fn open(
+        located: &Located,
+        split_file: Option<&Path>,
+        split: Option<Split>,
+        classes: &[String],
+    ) -> Result<Self> {
         let Located { name, root, .. } = located;
         let mut scan = scan_located(located)?;
         let mut skipped = std::mem::take(&mut scan.skipped);

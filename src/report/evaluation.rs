@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::page::data::{
-    Calibration, ClassRow, ConfusedPair, Curve, Estimate, Evaluation, PhotoRow, Reliability,
-};
+use super::page::data::{Calibration, ClassRow, ConfusedPair, Curve, Estimate, Evaluation, PhotoRow, Reliability};
 use crate::recipe::LossKind;
 use crate::runs::Prediction;
 use crate::statistics::{Interval, bootstrap, wilson};
@@ -34,12 +32,7 @@ const HIGHEST_LOSS: usize = 48;
 ///
 /// # Errors
 /// If there are no predictions, a true class is none of `classes`, or as [`PredictionTable::new`].
-pub fn evaluate(
-    split: &str,
-    classes: &[String],
-    rows: &[Prediction],
-    validation: &[Prediction],
-) -> Result<Evaluation> {
+pub fn evaluate(split: &str, classes: &[String], rows: &[Prediction], validation: &[Prediction]) -> Result<Evaluation> {
     let table = table(classes, rows).with_context(|| format!("cannot judge the {split} photos"))?;
     let confusion = table.confusion();
     let correct = (0..classes.len()).map(|class| cell(&confusion, class, class)).sum();
@@ -74,7 +67,12 @@ fn table(classes: &[String], rows: &[Prediction]) -> Result<PredictionTable> {
     let label = |row: &Prediction| {
         let label = classes.iter().position(|class| *class == row.truth);
         label.with_context(|| {
-            format!("{} is said to be {:?}, which is no class of the model ({})", row.path, row.truth, classes.join(", "))
+            format!(
+                "{} is said to be {:?}, which is no class of the model ({})",
+                row.path,
+                row.truth,
+                classes.join(", ")
+            )
         })
     };
     let labels: Vec<usize> = rows.iter().map(label).collect::<Result<_>>()?;
@@ -170,12 +168,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn class_rows(
-    classes: &[String],
-    table: &PredictionTable,
-    confusion: &[Vec<usize>],
-    f1: &[Estimate],
-) -> Vec<ClassRow> {
+fn class_rows(classes: &[String], table: &PredictionTable, confusion: &[Vec<usize>], f1: &[Estimate]) -> Vec<ClassRow> {
     let (auc, precision) = (table.roc_auc(), table.average_precision());
     let row = |(i, (class, scores)): (usize, (&String, ClassScores))| {
         let right = cell(confusion, i, i);
@@ -252,17 +245,18 @@ fn highest_loss(losses: &[f64]) -> Vec<usize> {
 
 fn photo_rows(rows: &[Prediction], table: &PredictionTable) -> Vec<PhotoRow> {
     let figures = table.predicted().into_iter().zip(table.probabilities()).zip(table.losses());
-    let row = |((row, &truth), ((predicted, probabilities), loss)): ((&Prediction, &usize), ((usize, Vec<f64>), f64))| {
-        let of = |class: usize| probabilities.get(class).copied().unwrap_or_default();
-        PhotoRow {
-            path: row.path.clone(),
-            truth,
-            predicted,
-            probability: of(predicted),
-            truth_probability: of(truth),
-            loss,
-            thumbnail: None,
-        }
-    };
+    let row =
+        |((row, &truth), ((predicted, probabilities), loss)): ((&Prediction, &usize), ((usize, Vec<f64>), f64))| {
+            let of = |class: usize| probabilities.get(class).copied().unwrap_or_default();
+            PhotoRow {
+                path: row.path.clone(),
+                truth,
+                predicted,
+                probability: of(predicted),
+                truth_probability: of(truth),
+                loss,
+                thumbnail: None,
+            }
+        };
     rows.iter().zip(table.labels()).zip(figures).map(row).collect()
 }

@@ -316,8 +316,7 @@ impl PredictionTable {
             LossKind::Softmax => (value(logits, class) - log_sum_exp(logits)).exp(),
             LossKind::Sigmoid => sigmoid(value(logits, class)),
         };
-        let mut scored: Vec<(f64, bool)> =
-            self.rows().map(|(logits, label)| (score(logits), label == class)).collect();
+        let mut scored: Vec<(f64, bool)> = self.rows().map(|(logits, label)| (score(logits), label == class)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored
     }

@@ -187,7 +187,11 @@ impl Read {
             recipe_toml,
             result: read_result(folder).ok().flatten(),
             description: files.read(file::BEST, checkpoint::describe).flatten(),
-            command: files.read(file::COMMAND, |path| Ok(fs::read_to_string(path)?)).unwrap_or_default().trim().to_owned(),
+            command: files
+                .read(file::COMMAND, |path| Ok(fs::read_to_string(path)?))
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             predictions: files.read(file::PREDICTIONS, read_predictions).unwrap_or_default(),
             photos: files.read(file::DATA, read_photos).unwrap_or_default(),
             skipped: files.read(file::SKIPPED, read_skipped).map(skipped_photos).unwrap_or_default(),
@@ -255,11 +259,8 @@ fn skipped_photos(rows: Vec<SkippedRow>) -> Vec<SkippedPhoto> {
 /// If there is no such backbone, layer or head.
 pub fn trained(description: &ModelDescription) -> Result<Trained> {
     let graph = description.graph()?;
-    let trainable = trainable_parameters(
-        &graph,
-        freeze_boundary(&graph, &description.freeze_before)?,
-        description.batch_norm,
-    );
+    let trainable =
+        trainable_parameters(&graph, freeze_boundary(&graph, &description.freeze_before)?, description.batch_norm);
     let mut stages: Vec<TrainedStage> = Vec::new();
     for layer in graph.layers.iter().filter(|layer| !layer.params.is_empty()) {
         let name = layer.groups.first().unwrap_or(&layer.name);

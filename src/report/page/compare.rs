@@ -208,7 +208,10 @@ mod tests {
         let b = page("b", "name = \"b\"\n[train]\nlr = 0.2\nepochs = 3\n", &rows(&names, 16));
         let comparison = compare(&[a, b]).unwrap();
         let [key] = &comparison.recipe[..] else { panic!("{:?}", comparison.recipe) };
-        assert_eq!((key.key.as_str(), &key.values), ("train.lr", &vec![Some("0.1".to_owned()), Some("0.2".to_owned())]));
+        assert_eq!(
+            (key.key.as_str(), &key.values),
+            ("train.lr", &vec![Some("0.1".to_owned()), Some("0.2".to_owned())])
+        );
         assert!(comparison.cautions.is_empty(), "{:?}", comparison.cautions);
         assert!(comparison.rows[0].difference.is_none());
         let difference = comparison.rows[1].difference.as_ref().unwrap();

@@ -45,7 +45,11 @@ pub fn of_pictures(photos: &[UsedPhoto], root: &Path, split_file: Option<&Path>)
     let size = |photo: &Photo| photo.path().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
     let bytes: u64 = found.iter().flatten().map(size).sum();
     if photos.len() > MOST_PHOTOS || bytes > MOST_BYTES {
-        return vec![format!("Near-duplicates among the {} photos were not looked for; `{}` does.", photos.len(), command())];
+        return vec![format!(
+            "Near-duplicates among the {} photos were not looked for; `{}` does.",
+            photos.len(),
+            command()
+        )];
     }
     let seen: Vec<Option<Seen>> = found.par_iter().map(|photo| Seen::of(photo.as_ref()?).ok()).collect();
     let mut warnings = Vec::new();
@@ -147,7 +151,11 @@ fn identical(photos: &[UsedPhoto]) -> Vec<String> {
     }
     // Of all groups, so that this line and the others can be compared.
     if let Some(first) = groups.first() {
-        warnings.push(format!("{} there more than once (the first: {}).", files(groups.len(), "is", "are"), paths(first)));
+        warnings.push(format!(
+            "{} there more than once (the first: {}).",
+            files(groups.len(), "is", "are"),
+            paths(first)
+        ));
     }
     warnings
 }
@@ -204,8 +212,9 @@ mod tests {
 
     #[test]
     fn imbalance_counts_training_photos_only() {
-        let mut photos: Vec<UsedPhoto> =
-            (0..13).map(|i| photo("train", &format!("{i}"), if i < 3 { "few" } else { "many" }, &i.to_string())).collect();
+        let mut photos: Vec<UsedPhoto> = (0..13)
+            .map(|i| photo("train", &format!("{i}"), if i < 3 { "few" } else { "many" }, &i.to_string()))
+            .collect();
         let said = of_photos(&photos, None);
         assert!(said[0].contains("10 training photos of many, 3 of few"), "{said:?}");
         photos.pop();
