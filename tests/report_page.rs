@@ -355,6 +355,12 @@ fn several_runs_lie_behind_tabs_with_their_comparison_first() {
         }
         let lines = tab.evaluate("document.querySelector('[id$=curves] .plot').querySelectorAll('path.line').length");
         assert_eq!(lines, json!(2));
+        let legend = tab.text("document.querySelector('[id$=curves] .legend').textContent");
+        assert!(legend.contains("last epoch of each"), "{legend}");
+        for run in &page.runs {
+            let last = run.epochs.last().unwrap().val_loss.unwrap();
+            assert!(legend.contains(&format!("{last:.4}")), "{last} is not in {legend}");
+        }
         tab.focus("[role=tab]");
         tab.press("ArrowRight");
         tab.press("ArrowRight");
