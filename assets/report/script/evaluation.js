@@ -2,7 +2,7 @@
 
 /** `test`, as a heading begins. */
 function splitName(split) {
-  return { test: "Test", val: "Validation" }[split] || split;
+  return { test: "Test", val: "Validation", train: "Training" }[split] || split;
 }
 
 /** The matrix as a table of buttons, and below it the photos of the chosen cell. */
@@ -94,10 +94,10 @@ function rankCurves(context, run) {
     const chosen = Number(select.value);
     box.replaceChildren(
       rankChart("ROC", roc, chosen, classes, {
-        xLabel: "false positive rate", yLabel: "true positive rate", diagonal: true, rest: `area under the curve ${fixed(rows[chosen].roc_auc)}`,
+        xLabel: "false positive rate", yLabel: "true positive rate", diagonal: true, rest: atRest("area under the curve", rows[chosen].roc_auc),
       }),
       rankChart("Precision and recall", pr, chosen, classes, {
-        xLabel: "recall", yLabel: "precision", rest: `average precision ${fixed(rows[chosen].average_precision)}`,
+        xLabel: "recall", yLabel: "precision", rest: atRest("average precision", rows[chosen].average_precision),
       }));
   };
   select.addEventListener("change", draw);
@@ -105,6 +105,10 @@ function rankCurves(context, run) {
   return section(context, "ranking", "ROC and precision–recall",
     note("How well the probability of a class ranks its photos before all others, whatever threshold is chosen."),
     element("p", { class: "actions" }, element("label", {}, "Class ", select)), box);
+}
+
+function atRest(name, figure) {
+  return { place: `${name} ${fixed(figure)}`, value: () => "" };
 }
 
 function rankChart(title, curves, chosen, classes, options) {
@@ -127,7 +131,7 @@ function reliability(context, run) {
     : "There are no validation photos to fit a temperature to.";
   const remark = run.evaluation.reliability.note;
   return section(context, "reliability", "Reliability",
-    note("If the model says 0.8, is it right in 8 of 10 cases? Bars that reach the diagonal say yes; below it, it claims too much. ", explained),
+    note("If the model says 0.8, is it right in 8 of 10 cases? Bars are how often it was right, orange lines what it said: where a bar stays below its line, the model claims too much. ", explained),
     remark ? note(remark) : null,
     element("div", { class: "charts" },
       reliabilityFigure("As trained", before),
