@@ -106,6 +106,7 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
     let OpenModel { description, network, folder, .. } = request.model;
     let explainer = Explainer::new(network, request.layer, request.options)?;
     let (methods, left_out) = applicable(&explainer, request.methods)?;
+    methods.iter().filter_map(|&m| explainer.caution(m)).for_each(|caution| say(&format!("caution: {caution}")));
     let masks = args.masks.as_deref().map(Masks::open).transpose()?;
     let chosen = choose(args, request, masks.as_ref())?;
     if let Some(masks) = &masks

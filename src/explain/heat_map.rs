@@ -45,18 +45,6 @@ impl HeatMap {
         }
     }
 
-    /// The map with values above the `share` quantile of the positive ones cut down to it, for drawing: a few of the
-    /// thousands of pixels of integrated gradients or guided backpropagation are far stronger than all others, which next
-    /// to them show no colour. With a share of 0.99, one positive value in a hundred is cut.
-    pub fn without_outliers(&self, share: f64) -> Self {
-        let mut positive: Vec<f32> = self.raw.iter().copied().filter(|&v| v.is_finite() && v > 0.0).collect();
-        positive.sort_by(f32::total_cmp);
-        let last = positive.len().saturating_sub(1);
-        let index = ((last as f64 * share.clamp(0.0, 1.0)).ceil() as usize).min(last);
-        let Some(&limit) = positive.get(index) else { return self.clone() };
-        Self { raw: self.raw.iter().map(|&v| if v > limit { limit } else { v }).collect(), ..*self }
-    }
-
     /// The map for a picture of the given size: ReLU, scaled to 0..1, resized, scaled again, as pytorch-grad-cam does.
     ///
     /// The resize is bilinear with half-pixel centres and clamped borders, without antialiasing (OpenCV's

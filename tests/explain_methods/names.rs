@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ft::error::UsageError;
-use ft::explain::{FeatureMap, HeatMap, Method};
+use ft::explain::{FeatureMap, Method};
 
 #[test]
 fn lists_of_methods_are_read() {
@@ -66,14 +66,4 @@ fn closed_forms_follow_their_formulas() {
     assert!(map.raw[0] < 0.0 && map.raw[1] > 0.0 && map.raw[2] > map.raw[1], "{:?}", map.raw);
     let error = Method::Occlusion.heat_map(&a, &g).expect_err("it needs the network");
     assert!(error.to_string().contains("needs the network"), "{error}");
-}
-
-#[test]
-fn outliers_are_cut_and_nothing_else() {
-    let map = HeatMap { raw: vec![-9.0, 1.0, 2.0, 100.0, 3.0, 0.0], height: 2, width: 3 };
-    assert_eq!(map.without_outliers(0.6).raw, [-9.0, 1.0, 2.0, 3.0, 3.0, 0.0]);
-    assert_eq!(map.without_outliers(1.0), map);
-    assert_eq!(map.without_outliers(7.0), map);
-    let negative = HeatMap { raw: vec![-1.0, 0.0], height: 1, width: 2 };
-    assert_eq!(negative.without_outliers(0.99), negative);
 }

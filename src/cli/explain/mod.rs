@@ -263,6 +263,7 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     if args.images.is_empty() {
         caution_about_training(&subjects, &groups)?;
     }
+    subjects.iter().flat_map(|s| s.cautions(&kept)).for_each(|caution| say(&format!("caution: {caution}")));
     let gallery = Gallery { subjects, methods: kept, choices, look, out };
     let shown = gallery.show(groups)?;
     let Gallery { subjects, methods, out, .. } = &gallery;

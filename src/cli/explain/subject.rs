@@ -98,6 +98,12 @@ impl Subject {
         }
     }
 
+    /// What to keep in mind of these methods' maps, at the first layer of which there is something.
+    pub fn cautions(&self, methods: &[Method]) -> Vec<String> {
+        let explainers = self.explainers().unwrap_or_default();
+        methods.iter().filter_map(|&method| explainers.iter().find_map(|explainer| explainer.caution(method))).collect()
+    }
+
     /// Index of the class that a choice means for a photo; `None` if the truth is not known to this model, or there is no
     /// second class.
     fn class_of(&self, choice: &ClassChoice, verdict: &Verdict, truth: Option<&str>) -> Option<usize> {
