@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use self::channels::ChannelRequest;
 use self::chosen::Group;
-use self::gallery::{Gallery, folder_of};
+use self::gallery::{Gallery, Shown, folder_of};
 pub(super) use self::request::file_stem;
 use self::request::{ClassChoice, Layout, Look, Methods, Scale, joined_name};
 use self::settings::Settings;
-use self::subject::{Subject, applicable};
+use self::subject::{LeftOut, Subject, applicable};
 use super::faithfulness::{self, FaithfulnessArgs, Request};
 use super::model::OpenModel;
 use super::output::{print, print_json};
@@ -160,9 +160,7 @@ fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result
     };
     let methods = args.method.as_deref().map(Methods::parse).transpose()?;
     let model = open(which)?;
-    if !model.is_best() && args.images.is_empty() {
-        return Err(needs_images(&model));
-    }
+    check_predictions(args, &model)?;
     let classes = &model.description.classes;
     let class = match class_choices(args, classes)?.as_slice() {
         [ClassChoice::Predicted] => None,
@@ -183,14 +181,6 @@ fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result
         json: args.json,
     };
     faithfulness::run(&args.faithfulness, &request)
-}
-
-fn needs_images(model: &OpenModel) -> anyhow::Error {
-    usage(format!(
-        "the run's predictions are those of {}; to explain {} name photos with --images PATH",
-        file::BEST,
-        model.checkpoint.display()
-    ))
 }
 
 /// Explains every finished run; those that cannot be are listed.
@@ -229,9 +219,7 @@ fn explain_all(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<
 
 /// Explains one model, or several beside each other. The result, and the folder as a line.
 fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Result<(Value, String)> {
-    if let Some(model) = models.first().filter(|model| !model.is_best() && args.images.is_empty()) {
-        return Err(needs_images(model));
-    }
+    check_predictions(args, models.first().context("no model to explain")?)?;
     if let Some(wanted) = &args.features {
         return explain_channels(args, models, out, wanted);
     }
@@ -240,11 +228,7 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
         .into_iter()
         .map(|model| layers(&model).and_then(|l| Subject::new(model, &l, args.settings.options())))
         .collect::<Result<_>>()?;
-    for (index, subject) in subjects.iter().enumerate() {
-        if subjects.iter().take(index).any(|s| s.model.checkpoint == subject.model.checkpoint) {
-            return Err(usage(format!("--model names {} twice; name two different runs", subject.title)));
-        }
-    }
+    check_different(&subjects)?;
     let choices =
         subjects.iter().map(|s| class_choices(args, &s.model.description.classes)).collect::<Result<Vec<_>>>()?;
     let choices = choices.into_iter().next().context("no model to explain")?;
@@ -266,11 +250,17 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     subjects.iter().flat_map(|s| s.cautions(&kept)).for_each(|caution| say(&format!("caution: {caution}")));
     let gallery = Gallery { subjects, methods: kept, choices, look, out };
     let shown = gallery.show(groups)?;
-    let Gallery { subjects, methods, out, .. } = &gallery;
+    let out = &gallery.out;
     say(&format!("{} photos explained with {}: {}", shown.photos.len(), gallery.summary(), out.display()));
+    let result = result(&gallery, shown, &left_out)?;
+    Ok((result, format!("{}\n", out.display())))
+}
+
+fn result(gallery: &Gallery, shown: Shown, left_out: &[LeftOut]) -> Result<Value> {
+    let Gallery { subjects, methods, out, .. } = gallery;
     let first = subjects.first().context("no model to explain")?;
     let left_out: Vec<Value> = left_out.iter().map(|(m, why)| json!({ "method": m.name(), "reason": why })).collect();
-    let result = json!({
+    Ok(json!({
         "run": first.title,
         "runs": subjects.iter().map(|s| s.title.as_str()).collect::<Vec<_>>(),
         "method": methods.first().map(|m| m.name()),
@@ -281,8 +271,28 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
         "out": out,
         "sheets": shown.sheets,
         "photos": shown.photos,
-    });
-    Ok((result, format!("{}\n", out.display())))
+    }))
+}
+
+/// Test photos need predictions, which a run has only of its best checkpoint.
+fn check_predictions(args: &Args, model: &OpenModel) -> Result<()> {
+    if model.is_best() || !args.images.is_empty() {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "the run's predictions are those of {}; to explain {} name photos with --images PATH",
+        file::BEST,
+        model.checkpoint.display()
+    )))
+}
+
+fn check_different(subjects: &[Subject]) -> Result<()> {
+    for (index, subject) in subjects.iter().enumerate() {
+        if subjects.iter().take(index).any(|s| s.model.checkpoint == subject.model.checkpoint) {
+            return Err(usage(format!("--model names {} twice; name two different runs", subject.title)));
+        }
+    }
+    Ok(())
 }
 
 /// Says so where a model was trained on photos that are shown as the test photos of another.

@@ -165,11 +165,14 @@ impl Subject {
     }
 }
 
+/// A method that cannot explain a model, and why.
+pub type LeftOut = (Method, String);
+
 /// The methods that can explain all of the models, and why others cannot.
 ///
 /// # Errors
 /// A usage error if a method that was named cannot, or none of `all` can.
-pub fn applicable(methods: &Methods, subjects: &[Subject]) -> Result<(Vec<Method>, Vec<(Method, String)>)> {
+pub fn applicable(methods: &Methods, subjects: &[Subject]) -> Result<(Vec<Method>, Vec<LeftOut>)> {
     let (mut kept, mut left_out) = (Vec::new(), Vec::new());
     for &method in &methods.list {
         match subjects.iter().find_map(|subject| subject.objection(method)) {
