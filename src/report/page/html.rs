@@ -9,7 +9,18 @@ use crate::files::write_atomically;
 
 const TEMPLATE: &str = include_str!("../../../assets/report/page.html");
 const STYLE: &str = include_str!("../../../assets/report/style.css");
-const SCRIPT: &str = include_str!("../../../assets/report/script.js");
+/// In the order in which they build on each other; one script element, so one scope.
+const SCRIPT: &str = concat!(
+    include_str!("../../../assets/report/script/dom.js"),
+    include_str!("../../../assets/report/script/widgets.js"),
+    include_str!("../../../assets/report/script/chart.js"),
+    include_str!("../../../assets/report/script/curves.js"),
+    include_str!("../../../assets/report/script/photos.js"),
+    include_str!("../../../assets/report/script/evaluation.js"),
+    include_str!("../../../assets/report/script/run.js"),
+    include_str!("../../../assets/report/script/comparison.js"),
+    include_str!("../../../assets/report/script/main.js"),
+);
 
 /// Writes the page.
 ///

@@ -5,4 +5,5 @@ pub mod collect;
 pub mod compare;
 pub mod data;
 pub mod html;
+pub mod pictures;
 mod warnings;

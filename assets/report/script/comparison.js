@@ -1,0 +1,84 @@
+// Several runs beside each other.
+
+function comparisonReport(page) {
+  const context = { prefix: "comparison-", contents: [] };
+  const { comparison, runs } = page;
+  const parts = [
+    element("div", { class: "summary" },
+      element("h2", {}, `${runs.length} runs compared`),
+      comparison.cautions.map((caution) => element("p", { class: "notice", role: "note" }, caution))),
+    comparedFigures(context, page), overlaidCurves(context, runs), comparedRecipes(context, page),
+  ];
+  return withContents(context.contents, parts);
+}
+
+/** A name that tells runs apart in a legend. */
+function runNames(runs) {
+  const names = runs.map((run) => run.recipe || run.id);
+  return runs.map((run, i) => (names.filter((name) => name === names[i]).length > 1 ? `${names[i]} ${run.id.split("-").pop()}` : names[i]));
+}
+
+function comparedFigures(context, { comparison, runs }) {
+  const names = new Map(runs.map((run, i) => [run.id, runNames(runs)[i]]));
+  const difference = (name, numeric, cell) => ({
+    name, numeric, cell: (row) => (row.difference ? cell(row.difference) : element("span", { class: "faint" }, row === comparison.rows[0] ? "reference" : NOTHING)),
+  });
+  const columns = [
+    { name: "run", cell: (row) => [names.get(row.id) || row.id, element("span", { class: "path" }, row.id)] },
+    { name: "accuracy", numeric: true, cell: (row) => ranged(row.accuracy, percent) },
+    { name: "macro F1", numeric: true, cell: (row) => ranged(row.macro_f1, fixed) },
+    { name: "loss", numeric: true, cell: (row) => fixed(row.nll) },
+    { name: "ECE", numeric: true, cell: (row) => fixed(row.ece) },
+    difference("accuracy, difference in points", true, (d) => [
+      element("b", {}, points(d.accuracy.value)), element("span", { class: "path" }, `95 %: ${points(d.accuracy.low)} to ${points(d.accuracy.high)}`)]),
+    difference("gained / lost", true, (d) => `${grouped(d.gained)} / ${grouped(d.lost)}`),
+    difference("McNemar p", true, (d) => pValue(d.p_value)),
+  ];
+  return section(context, "figures", "Figures", dataTable("Figures of the runs", columns, comparison.rows),
+    note("Differences are against the first run, on the photos that both predicted. ", ...comparison.rows.flatMap((row) => inWords(row, names))));
+}
+
+function pValue(p) {
+  if (!isNumber(p)) return NOTHING;
+  return p < 0.001 ? "< 0.001" : p.toFixed(3);
+}
+
+/** What the test says, and what it does not. */
+function inWords(row, names) {
+  const d = row.difference;
+  if (!d) return [];
+  const name = names.get(row.id) || row.id;
+  const photos = plural(d.photos, "photo");
+  if (d.p_value >= 0.05) return [`${name}: chance alone explains a difference like this on ${photos} (p = ${pValue(d.p_value)}). `];
+  const better = d.gained > d.lost ? "better" : "worse";
+  return [`${name} is ${better} by more than chance explains on ${photos} (p ${d.p_value < 0.001 ? "" : "= "}${pValue(d.p_value)}). `];
+}
+
+function overlaidCurves(context, runs) {
+  const names = runNames(runs);
+  const trained = runs.map((run, i) => ({ run, name: names[i], colour: i })).filter(({ run }) => run.epochs.length > 0);
+  if (trained.length === 0) return section(context, "curves", "Curves", note("No run has completed an epoch."));
+  const series = (key, kind, dashed) => trained.map(({ run, name, colour }) => ({
+    name: kind ? `${name}, ${kind}` : name, points: epochPoints(run, key), colour, dashed, markers: true,
+  }));
+  const all = trained.map(({ run }) => run);
+  const box = element("div", { class: "charts" });
+  const draw = (kind) => {
+    const key = (curve) => (kind === "val" ? curve.val : curve.train);
+    box.replaceChildren(
+      ...CURVES.map((curve) => epochChart(all, curve, series(key(curve), null, kind === "train"))),
+      rateChart(all, series("lr", null, false)));
+  };
+  draw("val");
+  return section(context, "curves", "Curves", choice("Photos", { val: "Validation", train: "Training" }, "val", draw), box);
+}
+
+function comparedRecipes(context, { comparison, runs }) {
+  if (comparison.recipe.length === 0) return section(context, "recipes", "Recipes", note("The recipes are the same."));
+  const names = runNames(runs);
+  const columns = [
+    { name: "key", cell: (row) => element("code", {}, row.key) },
+    ...runs.map((_, i) => ({ name: names[i], cell: (row) => tomlValue(row.values[i]) })),
+  ];
+  return section(context, "recipes", "Recipes", note("Keys in which the recipes differ."), dataTable("Differences of the recipes", columns, comparison.recipe));
+}
