@@ -16,6 +16,7 @@ mod predict;
 mod prepare;
 mod recipe;
 mod recorder;
+mod report;
 mod runs;
 mod sources;
 mod summary;
@@ -37,6 +38,7 @@ Examples:
   ft predict --model best rose.jpg               what the best model takes a photo for
   ft eval --model best --data more-photos/       how good the best model is on new labelled photos
   ft explain --model best                        where the best model looks: Grad-CAM pictures
+  ft report latest                               the newest run as a page: figures, photos, what the model looks at
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft data check photos/                          broken photos, duplicates, photos in two classes
   ft runs                                        what has been run
@@ -65,6 +67,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Show what a trained model looks at (Grad-CAM)
     Explain(explain::Args),
+    /// Write the report page of a run, or of several compared
+    Report(report::Args),
     /// Show a model layer by layer
     Summary(summary::Args),
     /// Look after data sets: fetch, check, count, preview, split
@@ -86,6 +90,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Predict(args) => predict::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Report(args) => report::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Data(args) => data::run(args),
         Command::Runs(args) => runs::run(args),

@@ -12,6 +12,7 @@
 //! | `predictions.csv` | truth, prediction and logits of each photo |
 //! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each, if that takes less than a tenth of the time |
 //! | `summary.md` | highest and lowest figures, figures of each class, confusion matrix |
+//! | `report.html` | the report page |
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `eval/NAME-TIME/` | what `ft eval` found on other photos: `predictions.csv`, `data.csv`, `summary.md`, `report.html` |
 //! | `error.txt` | why it failed |
@@ -44,6 +45,7 @@ pub mod file {
     pub const LAST: &str = "last.safetensors";
     pub const RESULT: &str = "result.json";
     pub const SUMMARY: &str = "summary.md";
+    pub const REPORT: &str = "report.html";
     pub const CURVES_PNG: &str = "curves.png";
     pub const CURVES_SVG: &str = "curves.svg";
     pub const ERROR: &str = "error.txt";

@@ -224,7 +224,7 @@ fn evaluation(stream: &str, skill: f64) -> Evaluation {
         confusion,
         roc: (0..CLASSES.len()).map(|class| curve(class, |x, bend| x.powf(bend))).collect(),
         precision_recall: (0..CLASSES.len()).map(|class| curve(class, |x, bend| 1.0 - 0.7 * x.powf(1.0 / bend))).collect(),
-        reliability: Reliability { before: calibration(0.09, 0.535), after: Some(calibration(0.02, 0.489)), temperature: Some(1.47) },
+        reliability: Reliability { before: calibration(0.09, 0.535), after: Some(calibration(0.02, 0.489)), temperature: Some(1.47), note: None },
         predictions,
         highest_loss,
     }

@@ -1,7 +1,7 @@
 // Line charts in SVG, drawn at the width they have, with a cursor for pointer and keyboard.
 
 const LINE_COLOURS = 6;
-const CHART = { height: 250, left: 52, right: 12, top: 10, bottom: 40 };
+const CHART = { height: 250, left: 58, right: 14, top: 10, bottom: 40 };
 
 /** About `count` round values from `low` to `high`. */
 function ticks(low, high, count) {
@@ -49,7 +49,7 @@ function roundRange(values, log) {
 
 /**
  * A chart of lines. `options`: `title`, `xLabel`, `yLabel`, `series` (`{ name, points: [[x, y]], colour, dashed, quiet, steps }`),
- * `xRange`, `yRange`, `log`, `xFormat`, `yFormat`, `marker` (`{ x, label }`), `diagonal`, `whole` (x takes whole numbers), `start` (where the
+ * `rest` (what the legend says while there is no cursor), `xRange`, `yRange`, `log`, `xFormat`, `yFormat`, `marker` (`{ x, label }`), `diagonal`, `whole` (x takes whole numbers), `start` (where the
  * cursor stands at first), `cursorName`.
  */
 function lineChart(options) {
@@ -60,7 +60,7 @@ function lineChart(options) {
   const redraw = () => {
     plot.replaceChildren(chartPicture(options, plot.clientWidth || 560, xs[state.index], state.active));
     const x = xs[state.index];
-    legend.show(x);
+    legend.show(x, state.active);
     plot.setAttribute("aria-valuetext", `${options.cursorName} ${options.xFormat(x)}: ${legend.spoken(x)}`);
     plot.setAttribute("aria-valuenow", String(state.index));
   };
@@ -145,7 +145,12 @@ function chartLegend(options) {
   };
   return {
     node: element("div", { class: "legend" }, place, element("ul", {}, entries.map((e) => e.node))),
-    show(x) {
+    show(x, active) {
+      if (options.rest && !active) {
+        place.textContent = options.rest;
+        entries.forEach(({ value }) => { value.textContent = ""; });
+        return;
+      }
       const marked = options.marker && options.marker.x === x ? ` · ${options.marker.label}` : "";
       place.textContent = `${options.cursorName} ${options.xFormat(x)}${marked}`;
       entries.forEach(({ series, value }) => { value.textContent = valueAt(series, x); });

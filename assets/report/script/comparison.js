@@ -20,8 +20,10 @@ function runNames(runs) {
 
 function comparedFigures(context, { comparison, runs }) {
   const names = new Map(runs.map((run, i) => [run.id, runNames(runs)[i]]));
-  const difference = (name, numeric, cell) => ({
-    name, numeric, cell: (row) => (row.difference ? cell(row.difference) : element("span", { class: "faint" }, row === comparison.rows[0] ? "reference" : NOTHING)),
+  const isReference = (row) => row === comparison.rows[0];
+  const difference = (name, cell, ofReference = "") => ({
+    name, numeric: true,
+    cell: (row) => (row.difference ? cell(row.difference) : element("span", { class: "faint" }, isReference(row) ? ofReference : NOTHING)),
   });
   const columns = [
     { name: "run", cell: (row) => [names.get(row.id) || row.id, element("span", { class: "path" }, row.id)] },
@@ -29,12 +31,12 @@ function comparedFigures(context, { comparison, runs }) {
     { name: "macro F1", numeric: true, cell: (row) => ranged(row.macro_f1, fixed) },
     { name: "loss", numeric: true, cell: (row) => fixed(row.nll) },
     { name: "ECE", numeric: true, cell: (row) => fixed(row.ece) },
-    difference("accuracy, difference in points", true, (d) => [
-      element("b", {}, points(d.accuracy.value)), element("span", { class: "path" }, `95 %: ${points(d.accuracy.low)} to ${points(d.accuracy.high)}`)]),
-    difference("gained / lost", true, (d) => `${grouped(d.gained)} / ${grouped(d.lost)}`),
-    difference("McNemar p", true, (d) => pValue(d.p_value)),
+    difference("difference in points", (d) => [
+      element("b", {}, points(d.accuracy.value)), element("span", { class: "path" }, `${points(d.accuracy.low)} to ${points(d.accuracy.high)}`)], "reference"),
+    difference("photos gained / lost", (d) => `${grouped(d.gained)} / ${grouped(d.lost)}`),
+    difference("McNemar’s p", (d) => pValue(d.p_value)),
   ];
-  return section(context, "figures", "Figures", dataTable("Figures of the runs", columns, comparison.rows),
+  return section(context, "figures", "Figures", dataTable("Figures of the runs", columns, comparison.rows, { class: "compared" }),
     note("Differences are against the first run, on the photos that both predicted. ", ...comparison.rows.flatMap((row) => inWords(row, names))));
 }
 
@@ -62,7 +64,7 @@ function overlaidCurves(context, runs) {
     name: kind ? `${name}, ${kind}` : name, points: epochPoints(run, key), colour, dashed, markers: true,
   }));
   const all = trained.map(({ run }) => run);
-  const box = element("div", { class: "charts" });
+  const box = element("div", { class: "charts three" });
   const draw = (kind) => {
     const key = (curve) => (kind === "val" ? curve.val : curve.train);
     box.replaceChildren(

@@ -8,7 +8,7 @@ const CURVES = [
 function trainingCurves(context, run) {
   const charts = run.epochs.length === 0
     ? [note("No epoch was completed, so there are no curves.")]
-    : [element("div", { class: "charts" }, runCharts(run))];
+    : [element("div", { class: "charts three" }, runCharts(run))];
   return section(context, "curves", "Curves", ...charts);
 }
 

@@ -85,7 +85,7 @@ function classTable(context, run) {
 
 /** ROC and precision over recall; the chosen class stands out. */
 function rankCurves(context, run) {
-  const { roc, precision_recall: pr, classes } = run.evaluation;
+  const { roc, precision_recall: pr, classes, rows } = run.evaluation;
   if (roc.length + pr.length === 0) return null;
   const box = element("div", { class: "charts" });
   const names = new Map([...roc, ...pr].map((curve) => [curve.class, classes[curve.class]]));
@@ -93,8 +93,12 @@ function rankCurves(context, run) {
   const draw = () => {
     const chosen = Number(select.value);
     box.replaceChildren(
-      rankChart("ROC", roc, chosen, classes, "false positive rate", "true positive rate", true),
-      rankChart("Precision and recall", pr, chosen, classes, "recall", "precision", false));
+      rankChart("ROC", roc, chosen, classes, {
+        xLabel: "false positive rate", yLabel: "true positive rate", diagonal: true, rest: `area under the curve ${fixed(rows[chosen].roc_auc)}`,
+      }),
+      rankChart("Precision and recall", pr, chosen, classes, {
+        xLabel: "recall", yLabel: "precision", rest: `average precision ${fixed(rows[chosen].average_precision)}`,
+      }));
   };
   select.addEventListener("change", draw);
   draw();
@@ -103,15 +107,15 @@ function rankCurves(context, run) {
     element("p", { class: "actions" }, element("label", {}, "Class ", select)), box);
 }
 
-function rankChart(title, curves, chosen, classes, xLabel, yLabel, diagonal) {
+function rankChart(title, curves, chosen, classes, options) {
   const line = (curve, own) => ({
     points: curve.x.map((x, i) => [x, curve.y[i]]),
     colour: 0, quiet: !own, name: own ? classes[curve.class] : null,
   });
   return lineChart({
-    title, xLabel, yLabel, diagonal,
+    title, ...options, cursorName: options.xLabel,
     series: curves.map((curve) => line(curve, curve.class === chosen)),
-    xRange: [0, 1], yRange: [0, 1], xFormat: (v) => fixed(v, 3), yFormat: (v) => fixed(v, 3), cursorName: xLabel,
+    xRange: [0, 1], yRange: [0, 1], xFormat: (v) => fixed(v, 3), yFormat: (v) => fixed(v, 3),
   });
 }
 
@@ -121,8 +125,10 @@ function reliability(context, run) {
     ? `Dividing the logits by the temperature ${fixed(temperature, 2)}, fitted to the validation photos, brings the expected calibration ` +
       `error from ${fixed(before.ece)} to ${fixed(after.ece)}, and changes no prediction.`
     : "There are no validation photos to fit a temperature to.";
+  const remark = run.evaluation.reliability.note;
   return section(context, "reliability", "Reliability",
     note("If the model says 0.8, is it right in 8 of 10 cases? Bars that reach the diagonal say yes; below it, it claims too much. ", explained),
+    remark ? note(remark) : null,
     element("div", { class: "charts" },
       reliabilityFigure("As trained", before),
       after ? reliabilityFigure(`With temperature ${fixed(temperature, 2)}`, after) : null));

@@ -65,7 +65,7 @@ function highestLoss(context, run) {
 function galleries(context, run) {
   const { right, wrong, absent, method } = run.pictures;
   if (right.length + wrong.length === 0) {
-    const why = absent ? `There are no pictures: ${absent}` : "This page was made without pictures.";
+    const why = absent ? `There are no pictures here: ${absent}` : "This page was made without pictures.";
     return section(context, "looks", "Where the model looks", note(why));
   }
   const views = { both: "Side by side", photo: "Photo", overlay: "Map" };

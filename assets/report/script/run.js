@@ -48,39 +48,33 @@ function summary(run) {
 function tiles(run) {
   const { evaluation: e } = run;
   const measured = e ? [
-    estimateTile(`${splitName(e.split)} accuracy`, e.accuracy, percent, `${grouped(e.correct)} of ${plural(e.photos, "photo")} right`),
-    estimateTile("Macro F1", e.macro_f1, fixed, "mean over the classes"),
-    tile("Loss", fixed(e.nll), `nats · Brier score ${fixed(e.brier)}`),
-    tile("Calibration error", fixed(e.reliability.before.ece), afterScaling(e.reliability)),
+    estimateTile(`${splitName(e.split)} accuracy`, e.accuracy, percent, `${grouped(e.correct)} of ${grouped(e.photos)} right`),
+    estimateTile("Macro F1", e.macro_f1, fixed, "mean of the classes"),
+    tile("Loss", fixed(e.nll), "nats", `Brier score ${fixed(e.brier)}`),
+    tile("Calibration error", fixed(e.reliability.before.ece), "expected, 15 bins", afterScaling(e.reliability)),
   ] : [];
   const validation = isNumber(run.best_val_accuracy) && !(e && e.split === "val")
-    ? [tile("Best validation accuracy", percent(run.best_val_accuracy), run.best_epoch ? `epoch ${run.best_epoch}` : "")]
+    ? [tile("Best validation", percent(run.best_val_accuracy), "accuracy", run.best_epoch ? `in epoch ${run.best_epoch}` : null)]
     : [];
   return [
     ...measured, ...validation,
-    tile("Epochs", grouped(run.epochs.length), run.best_epoch ? `best: epoch ${run.best_epoch}` : "none completed"),
-    tile("Time", duration(run.seconds), photoCounts(run.photos)),
+    tile("Epochs", grouped(run.epochs.length), isNumber(run.seconds) ? `in ${duration(run.seconds)}` : "none completed"),
   ];
 }
 
-function photoCounts(photos) {
-  const train = photos.train;
-  return isNumber(train) ? `${grouped(train)} training photos` : "";
-}
-
 function afterScaling({ after, temperature }) {
-  return after ? `${fixed(after.ece)} at temperature ${fixed(temperature, 2)}` : "expected, 15 bins";
+  return after ? `${fixed(after.ece)} at T = ${fixed(temperature, 2)}` : null;
 }
 
-function tile(name, figure, remark) {
+function tile(name, figure, ...remarks) {
   return element("li", { class: "tile" }, element("span", { class: "name" }, name),
-    element("strong", {}, figure), element("span", { class: "remark" }, remark));
+    element("strong", {}, figure), remarks.map((remark) => element("span", { class: "remark" }, remark)));
 }
 
 function estimateTile(name, estimate, format, remark) {
   return element("li", { class: "tile" }, element("span", { class: "name" }, name),
     element("strong", {}, format(estimate.value)), rangeBar(estimate),
-    element("span", { class: "remark" }, `95 %: ${interval(estimate, format)}`), element("span", { class: "remark" }, remark));
+    element("span", { class: "remark" }, interval(estimate, format)), element("span", { class: "remark" }, remark));
 }
 
 function recipeChanges(context, run) {

@@ -70,7 +70,7 @@ function ranged(estimate, format) {
 }
 
 function interval(estimate, format) {
-  return `${format(estimate.low).replace(" %", "")} to ${format(estimate.high)}`;
+  return `${format(estimate.low).replace(" %", "")}–${format(estimate.high)}`;
 }
 
 /** A short scale from `from` to `to` with the interval as a bar and the value as a line. */

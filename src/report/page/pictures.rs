@@ -3,11 +3,12 @@
 //! All are JPEG at a size that keeps the page of a usual run below 5 MB; [`THUMBNAILS`] bounds it whatever the number of photos.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use rayon::prelude::*;
@@ -24,7 +25,8 @@ use crate::explain::photos::SeenPhoto;
 use crate::explain::select::{Prediction, right_predictions, wrong_predictions};
 use crate::explain::{Explainer, FeatureMap, HeatMap, Method, Options};
 use crate::models::Network;
-use crate::train::checkpoint::ModelDescription;
+use crate::runs::file;
+use crate::train::checkpoint::{self, ModelDescription};
 
 /// Most photos in small on a page.
 pub const THUMBNAILS: usize = 400;
@@ -68,6 +70,48 @@ pub fn add_pictures(run: &mut RunPage, photos: &Lookup, model: Option<(&ModelDes
         add_maps(&mut run.pictures, evaluation, photos, description, network)?;
     }
     Ok(())
+}
+
+/// [`add_pictures`] for a run: of the model in its folder, with the photos where they lay in training, or at `data`. Photos that
+/// are gone and a model that cannot be read are no errors: [`Pictures::absent`] says so.
+///
+/// # Errors
+/// As [`add_pictures`].
+pub fn of_run(run: &mut RunPage, folder: &Path, data: Option<&Path>, device: &Device) -> Result<()> {
+    let root = match (data, run.environment.as_ref().and_then(|environment| environment.data_root.as_deref())) {
+        (Some(data), _) => data.to_owned(),
+        (None, Some(root)) => PathBuf::from(root),
+        (None, None) => {
+            run.pictures.absent = Some("the run does not say where its photos lie; name them with --data.".to_owned());
+            return Ok(());
+        }
+    };
+    if !root.exists() {
+        let gone = format!("the photos are not in {}; name where they lie with --data.", root.display());
+        run.pictures.absent = Some(gone);
+        return Ok(());
+    }
+    let photos = match Lookup::open(&root) {
+        Ok(photos) => photos,
+        Err(problem) => {
+            run.pictures.absent = Some(format!("the photos cannot be read: {problem:#}"));
+            return Ok(());
+        }
+    };
+    let checkpoint = folder.join(file::BEST);
+    if !checkpoint.is_file() {
+        add_pictures(run, &photos, None)?;
+        run.pictures.absent.get_or_insert_with(|| "the run has no model.".to_owned());
+        return Ok(());
+    }
+    match checkpoint::load(&checkpoint, device) {
+        Ok((description, network)) => add_pictures(run, &photos, Some((&description, &network))),
+        Err(problem) => {
+            add_pictures(run, &photos, None)?;
+            run.pictures.absent.get_or_insert_with(|| format!("the model cannot be read: {problem:#}"));
+            Ok(())
+        }
+    }
 }
 
 struct Thumbnails {
