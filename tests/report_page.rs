@@ -2,8 +2,12 @@
 
 mod browser;
 mod common;
+#[path = "common/networks.rs"]
+mod networks;
 mod sample_page;
+mod workshop;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +17,7 @@ use ft::report::page::html;
 use ft::report::page::pictures::{RIGHT_PER_CLASS, THUMBNAILS, chosen_for_thumbnails};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use workshop::Workshop;
 
 /// One browser for all tests, which take turns.
 static BROWSER: LazyLock<Mutex<Option<Browser>>> = LazyLock::new(|| Mutex::new(Browser::start()));
@@ -37,11 +42,16 @@ fn file(page: &Page) -> File {
 }
 
 /// Runs a check on a page in the browser, if there is one; the page must have no problem in the end.
-fn in_browser(page: &Page, (width, height): (u32, u32), scheme: &str, check: impl FnOnce(&mut Tab)) {
+fn in_browser(page: &Page, size: (u32, u32), scheme: &str, check: impl FnOnce(&mut Tab)) {
+    let file = file(page);
+    file_in_browser(&file.path, size, scheme, check);
+}
+
+/// [`in_browser`] of a file.
+fn file_in_browser(file: &Path, (width, height): (u32, u32), scheme: &str, check: impl FnOnce(&mut Tab)) {
     let mut browser = browser();
     let Some(browser) = browser.as_mut() else { return };
-    let file = file(page);
-    let mut tab = browser.open(&file.path, width, height, scheme);
+    let mut tab = browser.open(file, width, height, scheme);
     check(&mut tab);
     let problems = tab.problems();
     assert!(problems.is_empty(), "{problems:#?}");
@@ -100,9 +110,21 @@ fn a_page_loads_without_errors_requests_or_broken_pictures() {
     in_browser(&page, DESKTOP, "light", |tab| {
         let headings = tab.evaluate("[...document.querySelectorAll('h3')].map((h) => h.textContent)");
         for heading in [
-            "What was run", "What trained", "Curves", "Confusion matrix", "Each class", "Most confused pairs",
-            "ROC and precision–recall", "Reliability", "Photos with the highest loss", "Where the model looks",
-            "Through the depth of the network", "Feature maps", "Data", "Environment", "Reproduce",
+            "What was run",
+            "What trained",
+            "Curves",
+            "Confusion matrix",
+            "Each class",
+            "Most confused pairs",
+            "ROC and precision–recall",
+            "Reliability",
+            "Photos with the highest loss",
+            "Where the model looks",
+            "Through the depth of the network",
+            "Feature maps",
+            "Data",
+            "Environment",
+            "Reproduce",
         ] {
             assert!(headings.as_array().unwrap().contains(&json!(heading)), "no section {heading:?} in {headings}");
         }
@@ -112,7 +134,9 @@ fn a_page_loads_without_errors_requests_or_broken_pictures() {
         let pictures = tab.evaluate("document.images.length").as_u64().unwrap() as usize;
         assert!(pictures >= 48 + evaluation.highest_loss.len(), "{pictures} pictures");
         // Every link of the list of contents leads somewhere.
-        let dead = tab.evaluate("[...document.querySelectorAll('.contents a')].filter((a) => !document.querySelector(a.hash)).length");
+        let dead = tab.evaluate(
+            "[...document.querySelectorAll('.contents a')].filter((a) => !document.querySelector(a.hash)).length",
+        );
         assert_eq!(dead, json!(0));
         let repeated = tab.evaluate("(() => { const ids = [...document.querySelectorAll('[id]')].map((e) => e.id); return ids.length - new Set(ids).size; })()");
         assert_eq!(repeated, json!(0), "ids that two elements have");
@@ -164,10 +188,13 @@ fn cells_of_the_matrix_show_their_photos_by_mouse_and_by_keyboard() {
 fn curves_tell_the_values_of_an_epoch_under_the_pointer_and_by_keyboard() {
     let page = sample_page::page();
     let epochs = &page.runs[0].epochs;
-    let values = |n: usize| vec![format!("{:.4}", epochs[n - 1].train_loss), format!("{:.4}", epochs[n - 1].val_loss.unwrap())];
+    let values =
+        |n: usize| vec![format!("{:.4}", epochs[n - 1].train_loss), format!("{:.4}", epochs[n - 1].val_loss.unwrap())];
     let legend = |tab: &mut Tab| -> (String, Vec<String>) {
         let place = tab.text("document.querySelector('[id$=curves] .place').textContent");
-        let read = tab.evaluate("[...document.querySelector('[id$=curves] .legend').querySelectorAll('b')].map((b) => b.textContent)");
+        let read = tab.evaluate(
+            "[...document.querySelector('[id$=curves] .legend').querySelectorAll('b')].map((b) => b.textContent)",
+        );
         (place, serde_json::from_value(read).unwrap())
     };
     in_browser(&page, DESKTOP, "light", |tab| {
@@ -204,7 +231,10 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
         rows.sort_by(|a, b| b.recall.value.total_cmp(&a.recall.value));
         let sorted: Vec<&str> = rows.iter().map(|row| row.class.as_str()).collect();
         assert_eq!(tab.evaluate(classes), json!(sorted));
-        assert_eq!(tab.text("document.querySelector('[id$=classes] thead th:nth-child(4)').getAttribute('aria-sort')"), "descending");
+        assert_eq!(
+            tab.text("document.querySelector('[id$=classes] thead th:nth-child(4)').getAttribute('aria-sort')"),
+            "descending"
+        );
         tab.focus("[id$=classes] thead th:nth-child(4) button");
         tab.press("Enter");
         let reversed: Vec<&str> = sorted.into_iter().rev().collect();
@@ -223,7 +253,8 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
 #[test]
 fn galleries_change_between_photo_map_and_both() {
     in_browser(&sample_page::page(), DESKTOP, "light", |tab| {
-        let visible = "['of-photo', 'of-map'].map((c) => document.querySelector(`.${c}`).getBoundingClientRect().width > 0)";
+        let visible =
+            "['of-photo', 'of-map'].map((c) => document.querySelector(`.${c}`).getBoundingClientRect().width > 0)";
         assert_eq!(tab.evaluate(visible), json!([true, true]));
         tab.click("[id$=looks] .choice label:nth-of-type(3)");
         assert_eq!(tab.evaluate(visible), json!([false, true]));
@@ -298,7 +329,10 @@ fn a_page_prints_light_without_controls_and_with_all_runs() {
         let pdf = tab.print();
         // "%PDF" in base64.
         assert!(pdf.starts_with("JVBER") && pdf.len() > 50_000, "{} characters", pdf.len());
-        tab.call("Emulation.setEmulatedMedia", json!({ "media": "print", "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }));
+        tab.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "media": "print", "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }),
+        );
         tab.settle();
         assert_eq!(tab.text("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)");
         let shown = "(selector) => [...document.querySelectorAll(selector)].filter((e) => e.getBoundingClientRect().height > 0).length";
@@ -386,10 +420,19 @@ fn what_a_run_does_not_have_is_said_in_words() {
     failed.runs = vec![sample_page::failed_run()];
     in_browser(&failed, DESKTOP, "light", |tab| {
         let text = tab.text(text);
-        for part in ["This run failed", "No epoch was completed", "did not reach its evaluation", "the run has no model", "the disk is full"] {
+        for part in [
+            "This run failed",
+            "No epoch was completed",
+            "did not reach its evaluation",
+            "the run has no model",
+            "the disk is full",
+        ] {
             assert!(text.contains(part), "{part:?} is not said: {text}");
         }
-        assert_eq!(tab.evaluate("document.querySelectorAll('table:not(section[id$=recipe] table), svg').length"), json!(0));
+        assert_eq!(
+            tab.evaluate("document.querySelectorAll('table:not(section[id$=recipe] table), svg').length"),
+            json!(0)
+        );
     });
 
     let mut bare = sample_page::page();
@@ -435,7 +478,8 @@ fn many_classes_and_epochs_fit() {
     let classes = 40;
     let evaluation = run.evaluation.as_mut().unwrap();
     evaluation.classes = (0..classes).map(|i| format!("a class with a long name {i}")).collect();
-    evaluation.confusion = (0..classes).map(|t| (0..classes).map(|p| if t == p { 8 } else { (t * p) % 2 }).collect()).collect();
+    evaluation.confusion =
+        (0..classes).map(|t| (0..classes).map(|p| if t == p { 8 } else { (t * p) % 2 }).collect()).collect();
     let last = run.epochs[11];
     run.epochs = (1..=1000).map(|epoch| ft::train::observer::EpochMetrics { epoch, ..last }).collect();
     in_browser(&page, (360, 740), "dark", |tab| {
@@ -450,7 +494,9 @@ fn the_file_is_small_needs_nothing_and_forbids_requests() {
     let text = html::render(&sample_page::page()).unwrap();
     assert!(text.len() < 5_000_000, "{} bytes", text.len());
     assert!(text.contains("default-src 'none'; img-src data:;"));
-    for (what, marker) in [("placeholder", "{{"), ("script", "<script src"), ("style sheet", "<link"), ("address", "href=\"http")] {
+    for (what, marker) in
+        [("placeholder", "{{"), ("script", "<script src"), ("style sheet", "<link"), ("address", "href=\"http")]
+    {
         assert!(!text.contains(marker), "the page has a {what}: {marker}");
     }
     let hostile = html::render(&with_hostile_names()).unwrap();
@@ -495,9 +541,155 @@ fn sample_pages_can_be_kept() {
     let write = |name: &str, page: &Page| {
         let path = Path::new(&folder).join(name);
         html::write(&path, page).unwrap();
-        assert_eq!(std::fs::read_to_string(path).unwrap(), html::render(page).unwrap());
+        assert_eq!(fs::read_to_string(path).unwrap(), html::render(page).unwrap());
     };
     write("page.html", &sample_page::page());
     write("comparison.html", &sample_page::comparison());
     write("hostile.html", &with_hostile_names());
+}
+
+/// The data in a page.
+fn data_of(file: &Path) -> Value {
+    let text = fs::read_to_string(file).unwrap();
+    let json = text.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+    serde_json::from_str(json).unwrap()
+}
+
+/// Two trained plain networks on the same photos.
+fn two_runs() -> (Workshop, Vec<PathBuf>) {
+    let shop = Workshop::new();
+    shop.photos("photos", 20);
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let train = |epochs: &str| shop.train(&["recipe", recipe, "--epochs", epochs]).1;
+    let folders = ["1", "3"].map(train).to_vec();
+    (shop, folders)
+}
+
+fn id(folder: &Path) -> &str {
+    folder.file_name().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn ft_report_writes_pages_of_runs_with_their_photos_and_maps() {
+    let (shop, folders) = two_runs();
+    let newest = &folders[1];
+    let outcome = shop.run(&["report"]).code(0);
+    let page = shop.path(outcome.stdout.trim_end());
+    assert_eq!(page, newest.join("report.html"));
+    let data = data_of(&page);
+    assert_eq!(data["title"], "plain on photos");
+    let run = &data["runs"][0];
+    let evaluation = &run["evaluation"];
+    let photos = evaluation["predictions"].as_array().unwrap();
+    assert!(photos.iter().all(|row| row["thumbnail"].is_u64()), "of few photos all are shown");
+    let pictures = &run["pictures"];
+    assert_eq!(pictures["absent"], Value::Null);
+    assert_eq!(pictures["thumbnails"].as_array().unwrap().len(), photos.len());
+    assert_eq!(pictures["method"], "Grad-CAM at block3_conv");
+    let count = |kind: &str| pictures[kind].as_array().unwrap().len();
+    let right = evaluation["correct"].as_u64().unwrap() as usize;
+    assert_eq!((count("right"), count("wrong")), (right.min(12), (photos.len() - right).min(12)));
+    assert_eq!(count("depth"), usize::from(right > 0) + usize::from(right < photos.len()));
+    for row in pictures["depth"].as_array().unwrap() {
+        let stages = row["stages"].as_array().unwrap();
+        assert!(stages.len() >= 3, "{} stages", stages.len());
+        // The maps of different stages are different pictures.
+        assert_ne!(stages[0]["overlay"], stages[stages.len() - 1]["overlay"]);
+    }
+    for row in pictures["features"].as_array().unwrap() {
+        assert!(!row["channels"].as_array().unwrap().is_empty(), "{row}");
+    }
+    file_in_browser(&page, DESKTOP, "light", |tab| {
+        let confusion = tab.evaluate(
+            "[...document.querySelectorAll('.matrix tbody tr')].map((r) => [...r.querySelectorAll('button')].map((b) => Number(b.textContent)))",
+        );
+        assert_eq!(&confusion, &evaluation["confusion"]);
+        assert_nothing_sticks_out(tab);
+    });
+
+    // Several runs, the first of which the other is compared with.
+    let result = shop.run(&["report", id(&folders[0]), id(newest), "--json"]).code(0).json();
+    assert_eq!(result["runs"], json!([id(&folders[0]), id(newest)]));
+    let page = shop.path(result["report"].as_str().unwrap());
+    let ends = folders.iter().map(|f| id(f).rsplit('-').next().unwrap().to_owned()).collect::<Vec<_>>().join("-");
+    assert_eq!(page, shop.path("runs").join(format!("compare-{ends}.html")));
+    assert_eq!(result["bytes"], fs::metadata(&page).unwrap().len());
+    let data = data_of(&page);
+    assert_eq!(data["comparison"]["rows"].as_array().unwrap().len(), 2);
+    assert!(data["comparison"]["recipe"].as_array().unwrap().iter().any(|row| row["key"] == "train.epochs"));
+    file_in_browser(&page, (360, 740), "dark", |tab| {
+        assert_nothing_sticks_out(tab);
+        tab.click("#run-1-tab");
+        assert_nothing_sticks_out(tab);
+    });
+
+    shop.run(&["report", "latest", id(newest)]).code(2).says(&["named twice"]);
+    shop.run(&["report", "no-such-run"]).code(2).says(&["no-such-run"]);
+    shop.run(&["report", "--out", "nowhere/page.html"]).code(1).says(&["there is no folder nowhere"]);
+    shop.run(&["report", "--no-pictures", "--data", "photos"]).code(2);
+}
+
+#[test]
+fn ft_report_does_without_photos_or_model_and_says_why() {
+    let (shop, folders) = two_runs();
+    let page = shop.path("page.html");
+    let report = |arguments: &[&str]| shop.run(&[&["report", "--out", "page.html"], arguments].concat()).code(0);
+    let absent = || data_of(&page)["runs"][0]["pictures"]["absent"].as_str().map(str::to_owned);
+    let thumbnails = || data_of(&page)["runs"][0]["pictures"]["thumbnails"].as_array().unwrap().len();
+    let check = |said: &str| {
+        assert!(absent().is_some_and(|why| why.contains(said)), "{:?}", absent());
+        file_in_browser(&page, DESKTOP, "light", |tab| {
+            let text = tab.text("document.getElementById('page').textContent");
+            assert!(text.contains(said), "{said:?} is not on the page");
+        });
+    };
+
+    report(&["--no-pictures"]);
+    assert_eq!(thumbnails(), 0);
+    check("asked for without them");
+
+    fs::rename(shop.path("photos"), shop.path("moved")).unwrap();
+    report(&[]).says(&["the photos are not in", "--data"]);
+    assert_eq!(thumbnails(), 0);
+    check("the photos are not in");
+    report(&["--data", "moved"]);
+    assert_eq!(absent(), None);
+    let all = thumbnails();
+    assert!(all > 0);
+
+    // A photo that is gone leaves its place; the others are shown.
+    let first = data_of(&page)["runs"][0]["evaluation"]["predictions"][0]["path"].as_str().unwrap().to_owned();
+    fs::remove_file(shop.path("moved").join(&first)).unwrap();
+    report(&["--data", "moved"]);
+    assert_eq!((thumbnails(), absent()), (all - 1, None));
+    assert_eq!(data_of(&page)["runs"][0]["evaluation"]["predictions"][0]["thumbnail"], Value::Null);
+
+    fs::write(folders[1].join("best.safetensors"), b"damaged").unwrap();
+    report(&["--data", "moved", folders[1].to_str().unwrap()]).says(&["the model cannot be read"]);
+    assert_eq!(thumbnails(), all - 1);
+    check("the model cannot be read");
+}
+
+#[cfg(unix)]
+#[test]
+fn ft_report_open_hands_the_page_to_the_browser() {
+    use std::os::unix::fs::PermissionsExt;
+    let (shop, folders) = two_runs();
+    let name = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let program = shop.write(&format!("programs/{name}"), "#!/bin/sh\nprintf %s \"$1\" > opened\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let open = |path: &str| {
+        let path = format!("{}:{path}", shop.path("programs").display());
+        let output = shop.ft(&["report", "--no-pictures", "--open"]).env("PATH", path).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = open("/usr/bin:/bin");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(shop.path(&fs::read_to_string(shop.path("opened")).unwrap()), folders[1].join("report.html"));
+    // Without a browser the page is there all the same.
+    fs::write(&program, "#!/bin/sh\nexit 3\n").unwrap();
+    let (code, said) = open("/usr/bin:/bin");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("could not show the page"), "{said}");
 }

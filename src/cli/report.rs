@@ -175,7 +175,8 @@ fn open(page: &Path) {
         "windows" => "explorer",
         _ => "xdg-open",
     };
-    let shown = Command::new(program).arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let shown =
+        Command::new(program).arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !shown.is_ok_and(|status| status.success()) {
         say(&format!("{program} could not show the page; open {} in a browser", page.display()));
     }

@@ -200,7 +200,9 @@ impl Tab<'_> {
 
     /// Waits until what was changed has been drawn.
     pub fn settle(&mut self) {
-        self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))");
+        self.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))",
+        );
     }
 
     /// Changes the size of the window.
@@ -225,7 +227,8 @@ impl Tab<'_> {
     #[track_caller]
     pub fn hover(&mut self, selector: &str, share: f64) {
         let (x, y) = self.middle_of(selector);
-        let width = self.evaluate(&format!("document.querySelector({}).getBoundingClientRect().width", json!(selector)));
+        let width =
+            self.evaluate(&format!("document.querySelector({}).getBoundingClientRect().width", json!(selector)));
         let x = x + (share - 0.5) * width.as_f64().expect("a width");
         self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));
         self.settle();

@@ -124,7 +124,10 @@ pub fn run(id: &str, stream: usize) -> RunPage {
         pictures: pictures(&evaluation, thumbnails),
         evaluation: Some(evaluation),
         warnings: vec!["3 photos are in training and test: roses/1.jpg = roses/2.jpg, …".to_owned()],
-        skipped: vec![SkippedPhoto { path: "daisy/broken.jpg".to_owned(), reason: "its data end too early".to_owned() }],
+        skipped: vec![SkippedPhoto {
+            path: "daisy/broken.jpg".to_owned(),
+            reason: "its data end too early".to_owned(),
+        }],
         environment: Some(environment()),
         photos: [("train", 2938), ("val", 375), ("test", 353)].map(|(name, n)| (name.to_owned(), n)).into(),
         command: "ft recipe resnet50v2-unfreeze-conv4 --data photos/flower_photos --set train.epochs=12".to_owned(),
@@ -137,8 +140,15 @@ fn change(key: &str, parent: Option<&str>, value: Option<&str>) -> RecipeChange 
 }
 
 fn trained() -> Trained {
-    let stages = [("conv1", 9472, 0), ("conv2", 215_808, 0), ("conv3", 1_219_584, 0), ("conv4", 7_098_368, 7_070_720), ("head", 66_981, 66_917)];
-    let stage = |(name, params, trainable): (&str, usize, usize)| TrainedStage { name: name.to_owned(), params, trainable };
+    let stages = [
+        ("conv1", 9472, 0),
+        ("conv2", 215_808, 0),
+        ("conv3", 1_219_584, 0),
+        ("conv4", 7_098_368, 7_070_720),
+        ("head", 66_981, 66_917),
+    ];
+    let stage =
+        |(name, params, trainable): (&str, usize, usize)| TrainedStage { name: name.to_owned(), params, trainable };
     Trained {
         total_params: 8_610_213,
         trainable_params: 7_137_637,
@@ -156,7 +166,9 @@ fn epoch(number: usize, stream: usize) -> EpochMetrics {
         train_loss: 0.9 * (-3.0 * progress).exp() + 0.02,
         train_accuracy: 1.0 - 0.3 * (-3.5 * progress).exp(),
         val_loss: Some(0.4 + 0.5 * (progress - 0.83).powi(2) + noise),
-        val_accuracy: Some(0.8747 - 0.16 * (progress - 0.83).powi(2) - if number == 10 { 0.0 } else { 0.004 } - noise.abs() * 0.2),
+        val_accuracy: Some(
+            0.8747 - 0.16 * (progress - 0.83).powi(2) - if number == 10 { 0.0 } else { 0.004 } - noise.abs() * 0.2,
+        ),
         lr: [1e-3, 1e-4, 1e-5][(number - 1) / 4],
         seconds: 35.0,
         images_per_second: 84.0,
@@ -223,8 +235,15 @@ fn evaluation(stream: &str, skill: f64) -> Evaluation {
         confused_pairs: confused_pairs(&confusion),
         confusion,
         roc: (0..CLASSES.len()).map(|class| curve(class, |x, bend| x.powf(bend))).collect(),
-        precision_recall: (0..CLASSES.len()).map(|class| curve(class, |x, bend| 1.0 - 0.7 * x.powf(1.0 / bend))).collect(),
-        reliability: Reliability { before: calibration(0.09, 0.535), after: Some(calibration(0.02, 0.489)), temperature: Some(1.47), note: None },
+        precision_recall: (0..CLASSES.len())
+            .map(|class| curve(class, |x, bend| 1.0 - 0.7 * x.powf(1.0 / bend)))
+            .collect(),
+        reliability: Reliability {
+            before: calibration(0.09, 0.535),
+            after: Some(calibration(0.02, 0.489)),
+            temperature: Some(1.47),
+            note: None,
+        },
         predictions,
         highest_loss,
     }
@@ -237,7 +256,11 @@ fn class_photos(stream: &str, truth: usize, skill: f64) -> impl Iterator<Item = 
         // Most mistakes go to one class, as they do.
         let other = if draw(&stream, 3 * index + 1) < 0.6 { (truth + 2) % 5 } else { (truth + 1) % 5 };
         let predicted = if right { truth } else { other };
-        let probability = if right { 0.5 + 0.4999 * draw(&stream, 3 * index + 2).sqrt() } else { 0.35 + 0.6 * draw(&stream, 3 * index + 2) };
+        let probability = if right {
+            0.5 + 0.4999 * draw(&stream, 3 * index + 2).sqrt()
+        } else {
+            0.35 + 0.6 * draw(&stream, 3 * index + 2)
+        };
         let truth_probability = if right { probability } else { (1.0 - probability) * 0.7 };
         PhotoRow {
             path: format!("{}/{index:03}_flower.jpg", CLASSES[truth]),
@@ -330,10 +353,21 @@ fn pictures(evaluation: &Evaluation, thumbnails: Vec<String>) -> Pictures {
         truth: example.truth.clone(),
         predicted: example.predicted.clone(),
         photo: example.photo.clone(),
-        stages: stages.map(|stage| Stage { stage: stage.to_owned(), layer: format!("{stage}_out"), overlay: picture(stage.len(), 176) }).to_vec(),
+        stages: stages
+            .map(|stage| Stage {
+                stage: stage.to_owned(),
+                layer: format!("{stage}_out"),
+                overlay: picture(stage.len(), 176),
+            })
+            .to_vec(),
     });
     let tiles = || (0..8).map(|channel| FeatureTile { channel, picture: picture(channel + 50, 80) }).collect();
-    let feature = |stage: &str| FeatureRow { stage: stage.to_owned(), layer: format!("{stage}_out"), shape: [20, 20, 256], channels: tiles() };
+    let feature = |stage: &str| FeatureRow {
+        stage: stage.to_owned(),
+        layer: format!("{stage}_out"),
+        shape: [20, 20, 256],
+        channels: tiles(),
+    };
     Pictures {
         thumbnails,
         depth: depth.collect(),

@@ -51,9 +51,9 @@ function inWords(row, names) {
   if (!d) return [];
   const name = names.get(row.id) || row.id;
   const photos = plural(d.photos, "photo");
-  if (d.p_value >= 0.05) return [`${name}: chance alone explains a difference like this on ${photos} (p = ${pValue(d.p_value)}). `];
+  if (d.p_value >= 0.05) return [`${name}: on ${photos}, a difference like this can be chance (p = ${pValue(d.p_value)}). `];
   const better = d.gained > d.lost ? "better" : "worse";
-  return [`${name} is ${better} by more than chance explains on ${photos} (p ${d.p_value < 0.001 ? "" : "= "}${pValue(d.p_value)}). `];
+  return [`${name} is ${better}: on ${photos}, chance alone rarely makes a difference like this (p ${d.p_value < 0.001 ? "" : "= "}${pValue(d.p_value)}). `];
 }
 
 function overlaidCurves(context, runs) {

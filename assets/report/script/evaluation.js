@@ -2,7 +2,7 @@
 
 /** `test`, as a heading begins. */
 function splitName(split) {
-  return { test: "Test", val: "Validation" }[split] || split;
+  return { test: "Test", val: "Validation", train: "Training" }[split] || split;
 }
 
 /** The matrix as a table of buttons, and below it the photos of the chosen cell. */
@@ -127,7 +127,7 @@ function reliability(context, run) {
     : "There are no validation photos to fit a temperature to.";
   const remark = run.evaluation.reliability.note;
   return section(context, "reliability", "Reliability",
-    note("If the model says 0.8, is it right in 8 of 10 cases? Bars that reach the diagonal say yes; below it, it claims too much. ", explained),
+    note("If the model says 0.8, is it right in 8 of 10 cases? Bars are how often it was right, orange lines what it said: where a bar stays below its line, the model claims too much. ", explained),
     remark ? note(remark) : null,
     element("div", { class: "charts" },
       reliabilityFigure("As trained", before),

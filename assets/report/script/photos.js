@@ -73,10 +73,12 @@ function galleries(context, run) {
     element("h4", {}, `${heading}`),
     photos.length > 0 ? gallery(photos) : note(`There are none among the photos.`),
   ]);
-  const box = element("div", { class: "galleries", "data-view": "both" }, galleryNodes);
+  // Beside each other, photo and map are too small for a phone.
+  const first = matchMedia("(max-width: 30rem)").matches ? "overlay" : "both";
+  const box = element("div", { class: "galleries", "data-view": first }, galleryNodes);
   return section(context, "looks", "Where the model looks",
     note(`${method}, for the predicted class: red speaks for it most, blue not at all.`),
-    choice("Show", views, "both", (view) => box.setAttribute("data-view", view)), box);
+    choice("Show", views, first, (view) => box.setAttribute("data-view", view)), box);
 }
 
 function gallery(photos) {
@@ -124,7 +126,7 @@ function featureMaps(context, run) {
   const rows = run.pictures.features;
   if (rows.length === 0) return null;
   return section(context, "features", "Feature maps",
-    note("The strongest channels at the end of each stage, each on a scale of its own, for the first photo of the row above."),
+    note("The strongest channels at the end of each stage, each on a scale of its own, for the first of these photos."),
     rows.map((row) => [
       element("h4", {}, row.stage, element("span", { class: "path" }, `${row.layer}, ${row.shape.join(" × ")}`)),
       scrollBox(`Channels of ${row.layer}`, element("ul", { class: "strip tiles" },

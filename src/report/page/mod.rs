@@ -1,7 +1,6 @@
 //! The report page: a self-contained HTML file.
 
 pub mod changes;
-pub mod compare;
 pub mod collect;
 pub mod compare;
 pub mod data;

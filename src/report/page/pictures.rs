@@ -13,9 +13,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use rayon::prelude::*;
 
-use super::data::{
-    DepthRow, Evaluation, Explained, FeatureRow, FeatureTile, PhotoRow, Pictures, RunPage, Stage,
-};
+use super::data::{DepthRow, Evaluation, Explained, FeatureRow, FeatureTile, PhotoRow, Pictures, RunPage, Stage};
 use crate::data::lookup::Lookup;
 use crate::draw::canvas::resize;
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA};
@@ -220,12 +218,7 @@ fn add_maps(
 }
 
 fn prediction(row: &PhotoRow) -> Prediction {
-    Prediction {
-        id: row.path.clone(),
-        truth: row.truth,
-        predicted: row.predicted,
-        probability: row.probability as f32,
-    }
+    Prediction { id: row.path.clone(), truth: row.truth, predicted: row.predicted, probability: row.probability as f32 }
 }
 
 /// A model and the photos that it looks at.
@@ -345,7 +338,10 @@ fn features(network: &Network, photo: &SeenPhoto) -> Result<Vec<FeatureRow>> {
             stage: (*stage).to_owned(),
             layer: (*layer).to_owned(),
             shape: activation.shape(),
-            channels: channels(&activation, ChannelOrder::Strongest, CHANNELS).iter().map(tile).collect::<Result<_>>()?,
+            channels: channels(&activation, ChannelOrder::Strongest, CHANNELS)
+                .iter()
+                .map(tile)
+                .collect::<Result<_>>()?,
         })
     };
     stages.iter().map(row).collect()
