@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Where the photos of a page come from.
-pub enum Source<'a> {
+enum Source<'a> {
     /// Where they lay in training.
     AsTrained,
     At(&'a Path),
@@ -99,10 +99,7 @@ pub enum Source<'a> {
 }
 
 /// What the page shows of the run in `folder`.
-///
-/// # Errors
-/// If there is no such folder, or the model gives numbers that are not finite.
-pub fn page_of(folder: &Path, source: &Source, device: &Device) -> Result<RunPage> {
+fn page_of(folder: &Path, source: &Source, device: &Device) -> Result<RunPage> {
     let mut run = run_page(folder)?;
     let data = match source {
         Source::None => {
@@ -114,16 +111,6 @@ pub fn page_of(folder: &Path, source: &Source, device: &Device) -> Result<RunPag
     };
     pictures::of_run(&mut run, folder, data, device).with_context(|| format!("pictures of the run {}", run.id))?;
     Ok(run)
-}
-
-/// Writes `report.html` into the folder of one run.
-///
-/// # Errors
-/// As [`page_of`], or if the page cannot be written.
-pub fn write_report(folder: &Path, device: &Device) -> Result<PathBuf> {
-    let out = folder.join(file::REPORT);
-    html::write(&out, &page(vec![page_of(folder, &Source::AsTrained, device)?])?)?;
-    Ok(out)
 }
 
 fn page(runs: Vec<RunPage>) -> Result<Page> {

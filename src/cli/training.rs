@@ -349,6 +349,7 @@ fn report(result: &RunResult, summary: Option<&Summary>, recipe: &Recipe, json: 
     }
     if result.best_epoch.is_some() {
         say(&format!("tables and curves: ft runs show {}", result.run));
+        say(&format!("all of it on a page: ft report {}", result.run));
         say(&format!("explain it: ft explain --model {}", result.run));
     }
     if json { output::print_json(result) } else { Ok(()) }

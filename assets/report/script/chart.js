@@ -1,7 +1,7 @@
 // Line charts in SVG, drawn at the width they have, with a cursor for pointer and keyboard.
 
 const LINE_COLOURS = 6;
-const CHART = { height: 250, left: 58, right: 14, top: 10, bottom: 40 };
+const CHART = { height: 250, left: 66, right: 14, top: 10, bottom: 40 };
 
 /** About `count` round values from `low` to `high`. */
 function ticks(low, high, count) {
@@ -32,14 +32,13 @@ function axis(low, high, from, to, log = false) {
   return at;
 }
 
-/** The smallest range of round values around all values; 5 % apart where all are equal. */
+/** The smallest range of round values around all values; from 0 on where all are equal. */
 function roundRange(values, log) {
   const numbers = values.filter((v) => isNumber(v) && (!log || v > 0));
   if (numbers.length === 0) return [log ? 1e-4 : 0, 1];
   let [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   if (low === high) {
-    const room = Math.abs(low) * 0.5 || 1;
-    return log ? [low / 2, high * 2] : [low - room, high + room];
+    return low === 0 ? [-1, 1] : low > 0 ? [0, 2 * low] : [2 * low, 0];
   }
   if (log) return [low / 1.2, high * 1.2];
   const steps = ticks(low, high, 5);
@@ -49,7 +48,7 @@ function roundRange(values, log) {
 
 /**
  * A chart of lines. `options`: `title`, `xLabel`, `yLabel`, `series` (`{ name, points: [[x, y]], colour, dashed, quiet, steps }`),
- * `rest` (what the legend says while there is no cursor), `xRange`, `yRange`, `log`, `xFormat`, `yFormat`, `marker` (`{ x, label }`), `diagonal`, `whole` (x takes whole numbers), `start` (where the
+ * `rest` (`{ place, value(series) }`: what the legend says while there is no cursor), `xRange`, `yRange`, `log`, `xFormat`, `yFormat`, `marker` (`{ x, label }`), `diagonal`, `whole` (x takes whole numbers), `start` (where the
  * cursor stands at first), `cursorName`.
  */
 function lineChart(options) {
@@ -147,8 +146,8 @@ function chartLegend(options) {
     node: element("div", { class: "legend" }, place, element("ul", {}, entries.map((e) => e.node))),
     show(x, active) {
       if (options.rest && !active) {
-        place.textContent = options.rest;
-        entries.forEach(({ value }) => { value.textContent = ""; });
+        place.textContent = options.rest.place;
+        entries.forEach(({ series, value }) => { value.textContent = options.rest.value(series); });
         return;
       }
       const marked = options.marker && options.marker.x === x ? ` · ${options.marker.label}` : "";
@@ -208,7 +207,7 @@ function chartPicture(options, width, cursor, active) {
 
 function seriesPicture(series, x, y, options) {
   const path = linePath(series.points, x, y, options.log);
-  const few = series.markers && series.points.length <= 60;
+  const few = series.markers && series.points.length <= 30;
   const shown = series.points.filter((p) => drawable(p[1], options.log));
   return [
     drawn("path", { d: path, class: lineClass(series) }),

@@ -28,7 +28,7 @@ function epochPoints(run, key) {
   return points.some((p) => isNumber(p[1])) ? points : [];
 }
 
-/** A chart over epochs; with one run its best epoch is marked. */
+/** A chart over epochs. With one run its best epoch is marked; several may have ended at different ones. */
 function epochChart(runs, curve, series) {
   const lines = series.filter((s) => s.points.length > 0);
   const best = runs.length === 1 ? runs[0].best_epoch : null;
@@ -47,6 +47,10 @@ function epochChart(runs, curve, series) {
     marker: best ? { x: best, label: "best" } : null,
     start: best || last,
     cursorName: "epoch",
+    rest: runs.length === 1 ? null : {
+      place: "last epoch of each",
+      value: ({ points }) => curve.format(points.findLast((p) => isNumber(p[1]))?.[1]),
+    },
   });
 }
 

@@ -94,10 +94,10 @@ function rankCurves(context, run) {
     const chosen = Number(select.value);
     box.replaceChildren(
       rankChart("ROC", roc, chosen, classes, {
-        xLabel: "false positive rate", yLabel: "true positive rate", diagonal: true, rest: `area under the curve ${fixed(rows[chosen].roc_auc)}`,
+        xLabel: "false positive rate", yLabel: "true positive rate", diagonal: true, rest: atRest("area under the curve", rows[chosen].roc_auc),
       }),
       rankChart("Precision and recall", pr, chosen, classes, {
-        xLabel: "recall", yLabel: "precision", rest: `average precision ${fixed(rows[chosen].average_precision)}`,
+        xLabel: "recall", yLabel: "precision", rest: atRest("average precision", rows[chosen].average_precision),
       }));
   };
   select.addEventListener("change", draw);
@@ -105,6 +105,10 @@ function rankCurves(context, run) {
   return section(context, "ranking", "ROC and precision–recall",
     note("How well the probability of a class ranks its photos before all others, whatever threshold is chosen."),
     element("p", { class: "actions" }, element("label", {}, "Class ", select)), box);
+}
+
+function atRest(name, figure) {
+  return { place: `${name} ${fixed(figure)}`, value: () => "" };
 }
 
 function rankChart(title, curves, chosen, classes, options) {
