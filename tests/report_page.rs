@@ -539,15 +539,24 @@ fn pictures_are_of_the_wrong_the_worst_and_some_right_photos_within_a_bound() {
     assert!(right >= 5 * RIGHT_PER_CLASS, "{right} right photos");
 }
 
-/// With `FT_PAGES=DIR` the sample pages stay in that folder, for a look at them.
+/// With `FT_PAGES=DIR` the sample pages and their screenshots stay in that folder, for a look at them.
 #[test]
-fn sample_pages_can_be_kept() {
+fn sample_pages_are_drawn_and_can_be_kept() {
+    use base64::Engine;
     let folder = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("FT_PAGES").map_or_else(|| folder.path().to_owned(), PathBuf::from);
     let write = |name: &str, page: &Page| {
         let path = Path::new(&folder).join(name);
         html::write(&path, page).unwrap();
-        assert_eq!(fs::read_to_string(path).unwrap(), html::render(page).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), html::render(page).unwrap());
+        file_in_browser(&path, DESKTOP, "light", |tab| {
+            let picture = base64::engine::general_purpose::STANDARD.decode(tab.screenshot()).unwrap();
+            fs::write(path.with_extension("png"), &picture).unwrap();
+            let picture = image::load_from_memory(&picture).unwrap().into_rgb8();
+            assert!(picture.width() == DESKTOP.0 && picture.height() > DESKTOP.1, "{:?}", picture.dimensions());
+            let colours: std::collections::BTreeSet<_> = picture.pixels().step_by(7).map(|p| p.0).collect();
+            assert!(colours.len() > 200, "{} colours: the page is blank", colours.len());
+        });
     };
     write("page.html", &sample_page::page());
     write("comparison.html", &sample_page::comparison());

@@ -296,9 +296,10 @@ impl Tab<'_> {
         of_page.filter_map(problem).collect()
     }
 
-    /// A picture of the whole page, or of the window, as PNG in base64.
-    pub fn screenshot(&mut self, whole: bool) -> String {
-        let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": whole }));
+    /// A picture of the whole page as PNG in base64.
+    pub fn screenshot(&mut self) -> String {
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let answer = self.call("Page.captureScreenshot", whole);
         answer["data"].as_str().expect("a picture").to_owned()
     }
 
