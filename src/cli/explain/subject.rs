@@ -92,6 +92,11 @@ impl Subject {
 
     /// Why a method cannot explain this model at these layers.
     pub fn objection(&self, method: Method) -> Option<anyhow::Error> {
+        if self.layers.len() > 1 && !method.uses_layer() {
+            return Some(usage(format!(
+                "{method} looks at no layer: its map would be the same at each; leave it out with --depth"
+            )));
+        }
         match self.explainers() {
             Ok(explainers) => explainers.iter().find_map(|explainer| explainer.check(method).err()),
             Err(error) => Some(error),
