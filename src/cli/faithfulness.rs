@@ -30,8 +30,8 @@ use crate::files::write_atomically;
 use crate::random;
 use crate::report::faithfulness::{Intervals, LeftOut, Subject, conclusions, figure, markdown, mean_curves, table};
 
-/// Photos whose maps are made at once.
-const BATCH: usize = 8;
+/// Photos whose maps are made at once; progress shows after each so many.
+const BATCH: usize = 4;
 /// Photos whose maps are compared with those of randomised networks: a mean of so many tells 0.9 from 1, and each costs the maps of
 /// two more networks.
 const SANITY_PHOTOS: usize = 20;

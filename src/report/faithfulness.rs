@@ -24,6 +24,13 @@ pub enum Intervals {
 /// A method that does not apply, and the reason.
 pub type LeftOut = (String, String);
 
+/// Mean deletion and insertion curve of a candidate: probabilities at even steps of the share of pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeanCurves {
+    pub deletion: Vec<f64>,
+    pub insertion: Vec<f64>,
+}
+
 /// What the study was of, for the page.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -208,8 +215,8 @@ pub fn markdown(ranking: &Ranking, subject: &Subject) -> String {
 }
 
 /// Mean deletion and insertion curves: the best two methods in colour, the random map dotted, the others in the background.
-/// `curves[i]` are those of `ranking.standings[i]`: probabilities at even steps of the share of pixels.
-pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subject) -> Figure {
+/// `curves[i]` are those of `ranking.standings[i]`.
+pub fn figure(ranking: &Ranking, curves: &[MeanCurves], subject: &Subject) -> Figure {
     let coloured: Vec<Candidate> = ranking
         .standings
         .iter()
@@ -217,8 +224,8 @@ pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subj
         .take(COLOURED.len())
         .map(|s| s.candidate)
         .collect();
-    let chart = |title: &str, x: &str, of: &dyn Fn(&(Vec<f64>, Vec<f64>)) -> Vec<f64>| {
-        let line = |(standing, curve): (&Standing, &(Vec<f64>, Vec<f64>))| {
+    let chart = |title: &str, x: &str, of: fn(&MeanCurves) -> &[f64]| {
+        let line = |(standing, curve): (&Standing, &MeanCurves)| {
             let place = coloured.iter().position(|&c| c == standing.candidate);
             let (style, name) = match (place.and_then(|i| COLOURED.get(i)), standing.candidate.name()) {
                 (Some(&style), _) => (style, standing.candidate.to_string()),
@@ -227,7 +234,7 @@ pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subj
             };
             let probabilities = of(curve);
             let last = probabilities.len().saturating_sub(1).max(1) as f64;
-            let points = probabilities.into_iter().enumerate().map(|(i, p)| (i as f64 / last * 100.0, p)).collect();
+            let points = probabilities.iter().enumerate().map(|(i, &p)| (i as f64 / last * 100.0, p)).collect();
             Series { name, style, points }
         };
         let mut series: Vec<Series> = ranking.standings.iter().zip(curves).map(line).collect();
@@ -247,18 +254,19 @@ pub fn figure(ranking: &Ranking, curves: &[(Vec<f64>, Vec<f64>)], subject: &Subj
     Figure {
         title: format!("{}: {} photos, maps at {}", subject.run, ranking.photos, subject.layer),
         charts: vec![
-            chart("Deletion: lower is better", "most important pixels deleted (%)", &|c| c.0.clone()),
-            chart("Insertion: higher is better", "most important pixels shown (%)", &|c| c.1.clone()),
+            chart("Deletion: lower is better", "most important pixels deleted (%)", |c| &c.deletion),
+            chart("Insertion: higher is better", "most important pixels shown (%)", |c| &c.insertion),
         ],
     }
 }
 
 /// The mean of each candidate's deletion and insertion curves; `scores[candidate]` are of the photos.
-pub fn mean_curves(scores: &[Vec<&Score>]) -> Vec<(Vec<f64>, Vec<f64>)> {
+pub fn mean_curves(scores: &[Vec<&Score>]) -> Vec<MeanCurves> {
     let mean = |scores: &[&Score], of: fn(&Score) -> &[f64]| {
         let length = scores.first().map_or(0, |s| of(s).len());
         let at = |i: usize| scores.iter().filter_map(|s| of(s).get(i)).sum::<f64>() / scores.len().max(1) as f64;
         (0..length).map(at).collect()
     };
-    scores.iter().map(|s| (mean(s, |s| &s.deletion), mean(s, |s| &s.insertion))).collect()
+    let of = |s: &Vec<&Score>| MeanCurves { deletion: mean(s, |s| &s.deletion), insertion: mean(s, |s| &s.insertion) };
+    scores.iter().map(of).collect()
 }
