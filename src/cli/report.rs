@@ -77,7 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
         ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", out.display(), folder.display());
     }
     html::write(&out, &page).with_context(|| format!("cannot write the report {}", out.display()))?;
-    say_what_is_absent(&page);
+    if !args.no_pictures {
+        say_what_is_absent(&page);
+    }
     if args.open {
         open(&out);
     }
