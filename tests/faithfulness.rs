@@ -115,10 +115,9 @@ fn curves_and_drop_are_those_worked_out_by_hand() {
         for (step, count) in [0, 9, 18, 27, 36].into_iter().enumerate() {
             let (mut deleted, mut inserted) = (case.image.clone(), blurry.clone());
             for &pixel in &order[..count] {
-                for i in pixel * 3..pixel * 3 + 3 {
-                    deleted[i] = mean[i];
-                    inserted[i] = case.image[i];
-                }
+                let values = pixel * 3..pixel * 3 + 3;
+                deleted[values.clone()].copy_from_slice(&mean[values.clone()]);
+                inserted[values.clone()].copy_from_slice(&case.image[values]);
             }
             near(score.deletion[step], linear.probability(&deleted), 1e-5, "deletion");
             near(score.insertion[step], linear.probability(&inserted), 1e-5, "insertion");
