@@ -6,6 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 
 use crate::models::Network;
+use crate::recipe::BatchNormMode;
 use crate::runs::{file, resolve_checkpoint};
 use crate::train::checkpoint::{self, ModelDescription};
 
@@ -25,7 +26,9 @@ impl OpenModel {
     /// A usage error if there is none; any other if it cannot be read.
     pub fn open(runs: &Path, which: &str, device: &Device) -> Result<Self> {
         let checkpoint = resolve_checkpoint(runs, which)?;
-        let (description, network) = checkpoint::load(&checkpoint, device)?;
+        let (description, mut network) = checkpoint::load(&checkpoint, device)?;
+        // Nothing trains here: what is folded for the first batch serves all others.
+        network.freeze("all", BatchNormMode::Frozen)?;
         let folder = match checkpoint.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),

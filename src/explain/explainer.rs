@@ -23,7 +23,7 @@ pub struct Options {
     pub channels: Option<usize>,
     /// Points on the way from baseline to photo at which integrated gradients reads the gradient.
     pub integration_steps: usize,
-    /// Side of the window that occlusion hides, in pixels of what the network sees; an eighth of the photo's if `None`.
+    /// Side of the window that occlusion hides, in pixels of what the network sees; a fifth of the photo's if `None`.
     pub occlusion_window: Option<usize>,
     /// Pixels from one window to the next; half a window if `None`.
     pub occlusion_stride: Option<usize>,

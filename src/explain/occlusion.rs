@@ -6,7 +6,7 @@ use super::heat_map::HeatMap;
 use super::probe::Probe;
 
 /// The part of the photo's side that a window covers unless told otherwise.
-const WINDOWS_PER_SIDE: usize = 8;
+const WINDOWS_PER_SIDE: usize = 5;
 
 /// Side and stride of the windows for a photo of that side, in pixels.
 pub(super) fn window_and_stride(side: usize, window: Option<usize>, stride: Option<usize>) -> (usize, usize) {

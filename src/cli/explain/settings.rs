@@ -14,7 +14,7 @@ pub struct Settings {
     /// Points between a plain photo and the photo at which integrated gradients reads the gradient
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     integration_steps: u16,
-    /// Side of the window that occlusion hides, in pixels of what the network sees [default: an eighth]
+    /// Side of the window that occlusion hides, in pixels of what the network sees [default: a fifth of its side]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
     occlusion_window: Option<u16>,
     /// Pixels from one window to the next [default: half a window]
