@@ -14,17 +14,24 @@
 //! | `summary.md` | highest and lowest figures, figures of each class, confusion matrix |
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `error.txt` | why it failed |
+//! | `tags.txt`, `note.txt` | what the user calls it, one a line, and what they wrote about it |
 //! | `lock` | locked while the run's process lives |
 
 mod environment;
+pub mod export;
 mod figures;
+pub mod labels;
 mod list;
+pub mod mlflow;
 mod predictions;
+pub mod query;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
-pub use list::{RunInfo, Status, info, list, read_result, resolve, resolve_checkpoint};
+pub use list::{
+    FIELDS, Metric, RunInfo, Status, TRASH, best_of, info, known_fields, list, read_result, resolve, resolve_checkpoint,
+};
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
 
@@ -45,4 +52,6 @@ pub mod file {
     pub const CURVES_SVG: &str = "curves.svg";
     pub const ERROR: &str = "error.txt";
     pub const LOCK: &str = "lock";
+    pub const TAGS: &str = "tags.txt";
+    pub const NOTE: &str = "note.txt";
 }
