@@ -1,18 +1,23 @@
 //! Finding runs: the list, and what `best`, `latest`, an id or a path mean.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rayon::prelude::*;
 use serde::Serialize;
 
+use super::labels;
+use super::query::Value;
 use super::write::{RunResult, is_running, read_epochs};
 use super::{Environment, file};
-use crate::error::{nearest, usage};
+use crate::error::{nearest, suggestion, usage};
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,8 +67,15 @@ pub struct RunInfo {
     pub seconds: f64,
     /// There is a best checkpoint.
     pub has_model: bool,
+    /// What the user calls it, in order of name.
+    pub tags: Vec<String>,
+    /// What the user wrote about it.
+    pub note: Option<String>,
     /// What is wrong with the folder, or why the run failed.
     pub problem: Option<String>,
+    /// Keys of the recipe, dotted, with their values.
+    #[serde(skip)]
+    pub keys: BTreeMap<String, Value>,
     #[serde(skip)]
     order: Timestamp,
 }
@@ -79,16 +91,17 @@ pub fn list(runs: &Path) -> Result<Vec<RunInfo>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot read the runs folder {}", runs.display())),
     };
-    let mut infos = Vec::new();
-    for entry in entries {
-        let folder = entry.with_context(|| format!("cannot read the runs folder {}", runs.display()))?.path();
-        if folder.is_dir() && is_run(&folder) {
-            infos.push(info(&folder));
-        }
-    }
+    let folders: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry.with_context(|| format!("cannot read the runs folder {}", runs.display()))?.path()))
+        .collect::<Result<_>>()?;
+    let mut infos: Vec<RunInfo> =
+        folders.par_iter().filter(|folder| folder.is_dir() && is_run(folder)).map(|folder| info(folder)).collect();
     infos.sort_by(|a, b| (b.order, &b.id).cmp(&(a.order, &a.id)));
     Ok(infos)
 }
+
+/// Folder beside the runs in which removed ones lie. It is no run itself, so that a list leaves it out.
+pub const TRASH: &str = ".trash";
 
 fn is_run(folder: &Path) -> bool {
     [file::RECIPE, file::LOCK, file::BEST].iter().any(|name| folder.join(name).is_file())
@@ -154,11 +167,91 @@ pub fn info(folder: &Path) -> RunInfo {
         // From 0.0, since the sum of nothing would be -0.0.
         seconds: result.as_ref().map_or_else(|| epochs.iter().fold(0.0, |sum, e| sum + e.seconds), |r| r.seconds),
         has_model: folder.join(file::BEST).is_file(),
+        tags: labels::read_tags(folder),
+        note: labels::read_note(folder),
+        keys: recipe.as_ref().map(flattened).unwrap_or_default(),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         folder: folder.to_owned(),
         id,
         order,
     }
+}
+
+/// `train.lr` and its value, of every key that is not a table. Lists are shown as TOML.
+fn flattened(table: &toml::Table) -> BTreeMap<String, Value> {
+    fn walk(prefix: &str, table: &toml::Table, keys: &mut BTreeMap<String, Value>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            let value = match value {
+                toml::Value::Table(inner) => {
+                    walk(&key, inner, keys);
+                    continue;
+                }
+                toml::Value::Integer(number) => Value::Number(*number as f64),
+                toml::Value::Float(number) => Value::Number(*number),
+                toml::Value::String(text) => Value::Text(text.clone()),
+                other => Value::Text(other.to_string()),
+            };
+            keys.insert(key, value);
+        }
+    }
+    let mut keys = BTreeMap::new();
+    walk("", table, &mut keys);
+    keys
+}
+
+/// Fields of a run that [`RunInfo::values`] knows besides the keys of its recipe.
+pub const FIELDS: [&str; 13] = [
+    "id",
+    "status",
+    "recipe",
+    "dataset",
+    "model",
+    "epochs",
+    "best_val_accuracy",
+    "test_accuracy",
+    "seconds",
+    "started",
+    "tag",
+    "note",
+    "problem",
+];
+
+impl RunInfo {
+    /// Whether it was trained on the data of this name: all of it, or the last part of its path.
+    pub fn is_on(&self, dataset: &str) -> bool {
+        let is = |own: &String| own == dataset || own.trim_end_matches('/').rsplit('/').next() == Some(dataset);
+        self.dataset.as_ref().is_some_and(is)
+    }
+
+    /// Values of a field: one of [`FIELDS`], or a key of the recipe; none if the run has none.
+    pub fn values(&self, field: &str) -> Vec<Value> {
+        let text = |text: &str| vec![Value::Text(text.to_owned())];
+        let optional = |value: &Option<String>| value.iter().cloned().map(Value::Text).collect();
+        let number = |value: Option<f64>| value.into_iter().map(Value::Number).collect();
+        match field {
+            "id" => text(&self.id),
+            "status" => text(&self.status.to_string()),
+            "recipe" => optional(&self.recipe),
+            "dataset" => optional(&self.dataset),
+            "model" => optional(&self.model),
+            "epochs" => number(Some(self.epochs as f64)),
+            "best_val_accuracy" => number(self.best_val_accuracy),
+            "test_accuracy" => number(self.test_accuracy),
+            "seconds" => number(Some(self.seconds)),
+            "started" => text(&self.started),
+            "tag" => self.tags.iter().cloned().map(Value::Text).collect(),
+            "note" => optional(&self.note),
+            "problem" => optional(&self.problem),
+            key => self.keys.get(key).cloned().into_iter().collect(),
+        }
+    }
+}
+
+/// Every field that one of the runs may be asked for.
+pub fn known_fields(infos: &[RunInfo]) -> Vec<&str> {
+    let keys: BTreeSet<&str> = infos.iter().flat_map(|run| run.keys.keys()).map(String::as_str).collect();
+    FIELDS.into_iter().chain(keys).collect()
 }
 
 fn or_note<T>(value: Result<T>, problems: &mut Vec<String>) -> Option<T> {
@@ -201,17 +294,20 @@ fn modified(folder: &Path) -> Option<Timestamp> {
     fs::metadata(folder).and_then(|m| m.modified()).ok()?.try_into().ok()
 }
 
-/// The folder of a run: `best` (highest validation accuracy of the runs that ended and kept a checkpoint), `latest` (the newest
-/// with a checkpoint), an id, the beginning of one, or a path.
+/// The folder of a run: `best` (highest validation accuracy of the runs that ended and kept a checkpoint), `best:DATASET` (of those on
+/// this data), `latest` (the newest with a checkpoint), an id, the beginning of one, or a path.
 ///
 /// # Errors
 /// A usage error that names what exists if `which` is no run or begins several; a plain one if there is no run to choose from.
 pub fn resolve(runs: &Path, which: &str) -> Result<PathBuf> {
     let infos = list(runs)?;
     match which {
-        "best" => return best(runs, &infos),
+        "best" => return best(runs, &infos, None),
         "latest" => return latest(runs, &infos),
         _ => {}
+    }
+    if let Some(dataset) = which.strip_prefix("best:") {
+        return best(runs, &infos, Some(dataset));
     }
     if let Some(run) = infos.iter().find(|run| run.id == which) {
         return Ok(run.folder.clone());
@@ -239,14 +335,57 @@ pub fn resolve_checkpoint(runs: &Path, which: &str) -> Result<PathBuf> {
     Ok(resolve(runs, which)?.join(file::BEST))
 }
 
-fn best(runs: &Path, infos: &[RunInfo]) -> Result<PathBuf> {
+/// What makes a run the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    #[default]
+    BestValAccuracy,
+    TestAccuracy,
+}
+
+impl Metric {
+    /// Its name among the fields of a run.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::BestValAccuracy => "best_val_accuracy",
+            Self::TestAccuracy => "test_accuracy",
+        }
+    }
+
+    fn of(self, run: &RunInfo) -> Option<f64> {
+        match self {
+            Self::BestValAccuracy => run.best_val_accuracy,
+            Self::TestAccuracy => run.test_accuracy,
+        }
+    }
+}
+
+impl FromStr for Metric {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::BestValAccuracy, Self::TestAccuracy];
+        all.into_iter().find(|metric| metric.field() == text).ok_or_else(|| {
+            let names = all.map(Self::field);
+            usage(format!("no metric {text:?}{}; there are {}", suggestion(text, &names), names.join(", ")))
+        })
+    }
+}
+
+/// The run with the highest figure among those that ended and kept a checkpoint; of equal ones the first.
+pub fn best_of<'a>(infos: impl IntoIterator<Item = &'a RunInfo>, metric: Metric) -> Option<&'a RunInfo> {
     let ended = |run: &&RunInfo| matches!(run.status, Status::Finished | Status::Interrupted) && run.has_model;
-    let scored = infos.iter().filter(ended).filter_map(|run| Some((run.best_val_accuracy?, run)));
-    // Of equal ones the first, which is the newest.
-    let best = scored.reduce(|best, run| if run.0 > best.0 { run } else { best });
-    best.map(|(_, run)| run.folder.clone()).with_context(|| {
+    let scored = infos.into_iter().filter(ended).filter_map(|run| Some((metric.of(run)?, run)));
+    scored.reduce(|best, run| if run.0 > best.0 { run } else { best }).map(|(_, run)| run)
+}
+
+fn best(runs: &Path, infos: &[RunInfo], dataset: Option<&str>) -> Result<PathBuf> {
+    let candidates = infos.iter().filter(|run| dataset.is_none_or(|wanted| run.is_on(wanted)));
+    // The newest of equal ones: the list begins with it.
+    best_of(candidates, Metric::default()).map(|run| run.folder.clone()).with_context(|| {
+        let on = dataset.map(|name| format!(" on {name}")).unwrap_or_default();
         format!(
-            "no run in {} has ended with a checkpoint and a validation accuracy{}\n  train one first, e.g. `ft recipe cnn-basic`",
+            "no run{on} in {} has ended with a checkpoint and a validation accuracy{}\n  train one first, e.g. `ft recipe cnn-basic`",
             runs.display(),
             existing(infos)
         )

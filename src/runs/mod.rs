@@ -16,18 +16,26 @@
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `eval/NAME-TIME/` | what `ft eval` found on other photos: `predictions.csv`, `data.csv`, `summary.md`, `report.html` |
 //! | `error.txt` | why it failed |
+//! | `tags.txt`, `note.txt` | what the user calls it, one a line, and what they wrote about it |
 //! | `lock` | locked while the run's process lives |
 
 mod environment;
+pub mod export;
 mod figures;
+pub mod labels;
 mod list;
+pub mod mlflow;
 mod photos;
 mod predictions;
+pub mod query;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
-pub use list::{RunInfo, Status, info, list, read_environment, read_result, resolve, resolve_checkpoint};
+pub use list::{
+    FIELDS, Metric, RunInfo, Status, TRASH, best_of, info, known_fields, list, read_environment, read_result, resolve,
+    resolve_checkpoint,
+};
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use write::{RunResult, RunWriter, SkippedRow, command_line, read_epochs};
@@ -50,4 +58,6 @@ pub mod file {
     pub const CURVES_SVG: &str = "curves.svg";
     pub const ERROR: &str = "error.txt";
     pub const LOCK: &str = "lock";
+    pub const TAGS: &str = "tags.txt";
+    pub const NOTE: &str = "note.txt";
 }
