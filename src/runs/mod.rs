@@ -15,18 +15,23 @@
 //! | `result.json` | the figures; its presence means that the run ended in order |
 //! | `error.txt` | why it failed |
 //! | `lock` | locked while the run's process lives |
+//! | `state/` | saved states of training, from which `ft resume` goes on; removed when the run has finished |
+//! | `resumes.jsonl` | one line for each time that the run was resumed: when, by what, from which state |
 
 mod environment;
 mod figures;
 mod list;
 mod predictions;
+mod states;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
-pub use list::{RunInfo, Status, info, list, read_result, resolve, resolve_checkpoint};
+pub use list::{RunInfo, Status, info, list, read_environment, read_result, resolve, resolve_checkpoint};
 pub use predictions::{Prediction, read_predictions, write_predictions};
-pub use write::{RunResult, RunWriter, SkippedRow, read_epochs};
+pub use states::{Restored, States};
+pub(crate) use write::command_line;
+pub use write::{Resumption, RunResult, RunWriter, SkippedRow, read_epochs};
 
 /// Names of the files of a run folder.
 pub mod file {
@@ -45,4 +50,6 @@ pub mod file {
     pub const CURVES_SVG: &str = "curves.svg";
     pub const ERROR: &str = "error.txt";
     pub const LOCK: &str = "lock";
+    pub const STATES: &str = "state";
+    pub const RESUMES: &str = "resumes.jsonl";
 }

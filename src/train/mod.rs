@@ -16,6 +16,7 @@ pub mod plateau;
 pub mod predict;
 pub mod schedule;
 pub mod source;
+pub mod state;
 pub mod step;
 pub mod stream;
 pub mod trainer;
