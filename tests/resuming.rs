@@ -101,12 +101,43 @@ fn workshop() -> Workshop {
     shop
 }
 
+/// What must be the same at the end of a run, whatever happened to it: the checkpoints to the last byte, too, and all of the result
+/// but names and times.
+struct End {
+    essence: Essence,
+    checkpoints: [String; 2],
+    result: serde_json::Value,
+}
+
+impl End {
+    fn of(run: &Path) -> Self {
+        let hash = |name: &str| ft::files::sha256_file(&run.join(name)).unwrap();
+        let text = fs::read_to_string(run.join("result.json")).unwrap();
+        let mut result: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in ["run", "folder", "seconds", "train_images_per_second"] {
+            result.as_object_mut().unwrap().remove(key).expect(key);
+        }
+        Self {
+            essence: Essence::of(run),
+            checkpoints: ["best", "last"].map(|n| hash(&format!("{n}.safetensors"))),
+            result,
+        }
+    }
+
+    #[track_caller]
+    fn assert_same(&self, other: &Self, what: &str) {
+        self.essence.assert_same(&other.essence, what);
+        assert_eq!(self.checkpoints, other.checkpoints, "{what}: hashes of best and last checkpoint");
+        assert_eq!(self.result, other.result, "{what}: result");
+    }
+}
+
 /// The uninterrupted run of a recipe.
-fn whole(shop: &Workshop, recipe: &str, threads: &str) -> Essence {
+fn whole(shop: &Workshop, recipe: &str, threads: &str) -> End {
     let (result, folder) = shop.train(&["recipe", recipe, "--threads", threads, "--runs", "whole"]);
     assert_eq!(result["interrupted"], false);
     assert!(!folder.join("state").exists(), "a finished run keeps no states");
-    Essence::of(&folder)
+    End::of(&folder)
 }
 
 /// The saved states of a run: completed epochs and batches, newest first.
@@ -155,9 +186,26 @@ fn only_run(shop: &Workshop, runs: &str) -> Option<PathBuf> {
     Some(run)
 }
 
-/// Runs a recipe and kills it again and again, at moments that `seed` decides. The number of kills, and how many of them hit a
-/// state being written.
-fn killed_chain(shop: &Workshop, recipe: &str, seed: u64, whole: &Essence) -> (usize, usize) {
+/// What all kills of a run have hit.
+#[derive(Debug, Default)]
+struct Kills {
+    all: usize,
+    /// A state being written.
+    torn: usize,
+    /// Training went on within an epoch afterwards.
+    within_epochs: usize,
+}
+
+/// How often a run that was killed so often went on from a state within an epoch.
+fn resumed_within_epochs(run: &Path, kills: usize) -> usize {
+    let record = fs::read_to_string(run.join("resumes.jsonl")).unwrap_or_default();
+    assert!(record.lines().count() <= kills, "{record}");
+    let records = record.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a record"));
+    records.filter(|r| r["state"].as_str().is_some_and(|state| !state.ends_with("-step-0.safetensors"))).count()
+}
+
+/// Runs a recipe and kills it again and again, at moments that `seed` decides.
+fn killed_chain(shop: &Workshop, recipe: &str, seed: u64, whole: &End) -> Kills {
     let dice = |what: &str, i: usize, below: u64| raw(&format!("{recipe} {what}"), i as u64, seed) % below;
     let runs = format!("killed-{recipe}-{seed}");
     let every = ["--offline", "--runs", runs.as_str()];
@@ -195,34 +243,50 @@ fn killed_chain(shop: &Workshop, recipe: &str, seed: u64, whole: &Essence) -> (u
         (kills, torn, i) = (kills + 1, torn + usize::from(writing(&run)), i + 1);
     }
     let run = only_run(shop, &runs).unwrap();
-    whole.assert_same(&Essence::of(&run), &format!("{recipe}, killed {kills} times (seed {seed})"));
+    whole.assert_same(&End::of(&run), &format!("{recipe}, killed {kills} times (seed {seed})"));
     assert!(!run.join("state").exists());
-    let resumed = fs::read_to_string(run.join("resumes.jsonl")).unwrap_or_default();
-    assert!(resumed.lines().count() <= kills);
-    (kills, torn)
+    Kills { all: kills, torn, within_epochs: resumed_within_epochs(&run, kills) }
 }
 
 #[test]
 fn killed_at_any_moment_a_run_ends_as_if_it_never_was() {
     let shop = workshop();
     let recipes = ["sgd.toml", "adam.toml"].map(|recipe| (recipe, whole(&shop, recipe, "2")));
-    for (recipe, whole) in &recipes {
-        for epoch in &whole.metrics {
-            println!("{recipe} {epoch:?}");
-        }
-    }
-    let (mut kills, mut torn) = (0, 0);
+    let mut kills = Kills::default();
     for seed in 0..100 {
         let (recipe, whole) = &recipes[seed as usize % 2];
-        let (more, hit) = killed_chain(&shop, recipe, seed, whole);
-        (kills, torn) = (kills + more, torn + hit);
-        println!("{recipe}, seed {seed}: killed {more} times, {hit} of them while a state was written");
-        if kills >= 20 && seed > 0 {
+        let more = killed_chain(&shop, recipe, seed, whole);
+        println!("{recipe}, seed {seed}: {more:?}");
+        kills.all += more.all;
+        kills.torn += more.torn;
+        kills.within_epochs += more.within_epochs;
+        if kills.all >= 20 && seed > 0 {
             break;
         }
     }
-    assert!(kills >= 20, "only {kills} kills");
-    assert!(torn > 0, "no kill hit a state being written");
+    println!("{kills:?}");
+    assert!(kills.all >= 20 && kills.torn > 0 && kills.within_epochs > 0, "{kills:?}");
+}
+
+/// All that is left to do then is the evaluation of the best weights.
+#[test]
+fn killed_after_its_last_epoch_a_run_is_only_evaluated() {
+    let shop = workshop();
+    for (recipe, epochs) in [("sgd.toml", 5), ("adam.toml", 6)] {
+        let whole = whole(&shop, recipe, "2");
+        assert_eq!(whole.essence.metrics.len(), epochs, "adam.toml stops early in its last phase");
+        // The process may be faster than its killer.
+        let run = (0..20).map(|i| format!("late-{recipe}-{i}")).find_map(|runs| {
+            let child = start(&shop, &["recipe", recipe, "--offline", "--runs", &runs, "--threads", "1"]);
+            let over = |(epoch, step, _): &(u64, u64, PathBuf)| (*epoch, *step) == (epochs as u64, 0);
+            let killed = kill_at(child, || only_run(&shop, &runs).is_some_and(|run| states(&run).iter().any(over)));
+            only_run(&shop, &runs).filter(|run| killed && !run.join("result.json").exists())
+        });
+        let run = run.expect("a run that was killed after its last epoch");
+        let outcome = shop.run(&["resume", run.to_str().unwrap(), "--offline"]).code(0);
+        assert!(!outcome.stderr.contains("images/s\n"), "no epoch is trained:\n{}", outcome.all());
+        whole.assert_same(&End::of(&run), recipe);
+    }
 }
 
 #[test]
@@ -260,14 +324,24 @@ fn after_ctrl_c_a_run_is_resumed_to_the_same_end() {
     // From another folder, though the recipe's paths are relative.
     fs::create_dir(shop.path("elsewhere")).unwrap();
     let mut resumed = shop.ft(&["resume", &id, "--runs", "../runs", "--offline", "--json"]);
-    let mut resumed = resumed.current_dir(shop.path("elsewhere")).stderr(Stdio::null()).spawn().unwrap();
+    let mut resumed =
+        resumed.current_dir(shop.path("elsewhere")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !folder.join("resumes.jsonl").exists() {
         assert!(resumed.try_wait().unwrap().is_none(), "it ended without a record");
         std::thread::sleep(Duration::from_millis(1));
     }
+    let id_of_process = resumed.id().to_string();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args(["-s", name, &id_of_process]).status().unwrap();
+        assert!(sent.success(), "{name}");
+    };
+    signal("STOP");
+    let status = shop.runs()[0]["status"].clone();
+    signal("CONT");
     assert!(resumed.wait().unwrap().success());
+    assert_eq!(status, "running", "a resumed run is going on again");
 
-    whole.assert_same(&Essence::of(&folder), "resumed");
+    whole.assert_same(&End::of(&folder), "resumed");
     let result: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(folder.join("result.json")).unwrap()).unwrap();
     assert_eq!((&result["interrupted"], &result["epochs"]), (&false.into(), &5.into()));
@@ -287,7 +361,8 @@ fn killed(shop: &Workshop) -> PathBuf {
     let far = || only_run(shop, "runs").is_some_and(|run| states(&run).first().is_some_and(|state| state.0 >= 3));
     assert!(kill_at(start(shop, &arguments), far), "it was not killed");
     let run = only_run(shop, "runs").unwrap();
-    assert_eq!(states(&run).len(), 2, "the last two states are kept");
+    let kept = states(&run).len();
+    assert!(kept == 2 || kept == 3, "the last two states are kept, and the one before until they are there");
     run
 }
 
@@ -311,7 +386,7 @@ fn a_damaged_state_gives_way_to_the_one_before() {
         let (older_name, beginning) = (name(&older), "the run starts from its beginning".to_owned());
         let expected = match damage {
             "all truncated" => {
-                fs::write(&older, "").unwrap();
+                states(&run).iter().skip(1).for_each(|(.., path)| fs::write(path, "").unwrap());
                 vec![warning, format!("{} is damaged", older.display()), beginning]
             }
             "no states" => {
@@ -327,7 +402,7 @@ fn a_damaged_state_gives_way_to_the_one_before() {
         let outcome = shop.run(&["resume", "latest", "--offline"]).code(0).says(&says);
         assert_eq!(outcome.stdout, "");
         assert!(epochs >= 3);
-        whole.assert_same(&Essence::of(&run), damage);
+        whole.assert_same(&End::of(&run), damage);
         fs::remove_dir_all(run).unwrap();
     }
 }
@@ -346,7 +421,11 @@ fn what_is_not_the_same_run_any_more_is_refused() {
     let photo = shop.path("photos/disc/003.jpg");
     let (old, other) = (fs::read(&photo).unwrap(), fs::read(shop.path("photos/checks/003.jpg")).unwrap());
     fs::write(&photo, other).unwrap();
-    shop.run(&["resume", "latest"]).code(2).says(&["are not those of the run", "disc/003.jpg has another content", "--data"]);
+    shop.run(&["resume", "latest"]).code(2).says(&[
+        "are not those of the run",
+        "disc/003.jpg has another content",
+        "--data",
+    ]);
     fs::write(&photo, old).unwrap();
 
     let state = fs::read(&before[0].2).unwrap();
@@ -362,7 +441,8 @@ fn what_is_not_the_same_run_any_more_is_refused() {
     fs::rename(shop.path("photos"), shop.path("moved")).unwrap();
     shop.run(&["resume", "latest"]).code(2).says(&["photos"]);
     shop.run(&["resume", "latest", "--offline", "--data", "moved"]).code(0);
-    whole.assert_same(&Essence::of(&run), "moved photos");
+    // The checkpoints name the data set by its folder.
+    whole.essence.assert_same(&Essence::of(&run), "moved photos");
 }
 
 #[test]
@@ -384,28 +464,17 @@ fn without_room_a_run_stops_and_says_so_and_goes_on_when_there_is_some() {
     let shop = workshop();
     let whole = whole(&shop, "adam.toml", "2");
     // The best checkpoint fits, and so do states until the optimiser has memories of all trained weights.
-    let program = shop.ft(&[]).get_program().to_owned();
-    let limited = |blocks: u64| {
-        let mut shell = shop.ft(&[]);
-        let line = format!(
-            "trap '' XFSZ; ulimit -f {blocks}; exec {} recipe adam.toml --offline --set train.checkpoint_every=0",
-            program.display()
-        );
-        let mut command = std::process::Command::new("bash");
-        command.arg("-c").arg(line).current_dir(shop.path("")).stdin(Stdio::null());
-        for (name, value) in shell.env("FT_QUIET", "").get_envs() {
-            if let Some(value) = value {
-                command.env(name, value);
-            }
-        }
-        command.output().unwrap()
-    };
-    let output = limited(2500);
+    let line = "trap '' XFSZ; ulimit -f 2500; exec \"$0\" recipe adam.toml --offline --set train.checkpoint_every=0";
+    let mut shell = std::process::Command::new("bash");
+    shell.arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_ft")).current_dir(shop.path("")).stdin(Stdio::null());
+    let output = shell.env("FT_CACHE", shop.path("cache")).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     let run = only_run(&shop, "runs").unwrap();
     let id = run.file_name().unwrap().to_string_lossy().into_owned();
-    for text in ["there is no room left", "the state of training was not saved", "cannot write", "too large", "state/epoch-"] {
+    for text in
+        ["there is no room left", "the state of training was not saved", "cannot write", "too large", "state/epoch-"]
+    {
         assert!(said.contains(text), "{text:?} is not said:\n{said}");
     }
     assert!(said.contains(&format!("ft resume {id}")), "{said}");
@@ -414,5 +483,5 @@ fn without_room_a_run_stops_and_says_so_and_goes_on_when_there_is_some() {
     let outcome: Outcome = shop.run(&["resume", "latest", "--offline"]).code(0).says(&["resumed from state/epoch-"]);
     assert_eq!(outcome.stdout, "");
     assert_eq!(shop.runs()[0]["status"], "finished");
-    whole.assert_same(&Essence::of(&run), "after there was no room");
+    whole.assert_same(&End::of(&run), "after there was no room");
 }

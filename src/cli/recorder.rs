@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 use super::console::Console;
 use super::interrupt;
+use crate::files::sha256_file;
 use crate::models::{Network, summary};
 use crate::recipe::Train;
 use crate::report::curves;
-use crate::files::sha256_file;
 use crate::runs::{Restored, RunWriter, States, file, read_epochs};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::layer_lr::parameter_options;
@@ -63,11 +63,12 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Goes on recording a run that comes from a saved state.
+    /// Goes on recording a run that comes from a saved state, whose latest epoch was of `phase`.
     ///
     /// # Errors
     /// If `metrics.csv` cannot be read.
-    pub fn resume(&mut self, restored: &Restored) -> Result<()> {
+    pub fn resume(&mut self, restored: &Restored, phase: &Phase) -> Result<()> {
+        self.description.freeze_before.clone_from(&phase.freeze_before);
         if restored.state.progress.epoch > 0 {
             self.latest = read_epochs(self.run.folder())?.pop();
         }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
-use super::training::{Session, Start, check_training, read_photos};
+use super::training::{Session, Start, check_training, read_photos, shown_name};
 use super::{MachineArgs, RunsArgs, interrupt, output};
 use crate::data::check::Manifest;
-use crate::error::{Interrupted, say, usage};
+use crate::error::{say, usage};
 use crate::files::sha256_file;
 use crate::recipe::{Recipe, load};
 use crate::runs::{self, Environment, Restored, Resumption, RunWriter, States, file};
@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.machine.device.open()?;
     let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
     refuse_finished(&run)?;
+    let name = shown_name(&run);
     let environment = runs::read_environment(run.folder())?;
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
@@ -72,9 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     refuse_other_weights(&environment, &now)?;
     interrupt::install()?;
     let manifest = same_photos(&run, &environment, restored.as_ref(), &mut prepared, &mut console)?;
-    if interrupt::requested() {
-        return Err(Interrupted.into());
-    }
+    ensure!(!interrupt::requested(), "stopped before training went on; the run is as it was (ft resume {name})");
     if data.is_some() || environment.data_root.is_none() {
         environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     }
@@ -92,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
         state: restored.as_ref().map(|restored| restored.name.clone()),
         epoch: epochs,
     })?;
-    Session { recipe: &recipe, run, environment, console, started, json: args.json }
+    Session { recipe: &recipe, run, name, environment, console, started, json: args.json }
         .conduct(prepared, Start::From(manifest, restored))
 }
 
@@ -177,7 +176,8 @@ fn same_photos(
     if known.is_empty() || *known == now {
         return Ok(manifest);
     }
-    let other: Vec<&str> = now.iter().filter(|(split, hash)| known.get(*split) != Some(hash)).map(|e| e.0.as_str()).collect();
+    let other: Vec<&str> =
+        now.iter().filter(|(split, hash)| known.get(*split) != Some(hash)).map(|e| e.0.as_str()).collect();
     let differences = differences(&run.path(file::DATA), &manifest).unwrap_or_default();
     Err(usage(format!(
         "the photos in {} are not those of the run (split {}):{differences}\n  put them back, say where they lie now with --data PATH, \

@@ -49,13 +49,16 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
     interrupt::install()?;
-    Session { recipe, run, environment, console, started, json: args.json }.conduct(prepared, Start::Beginning)
+    let name = shown_name(&run);
+    Session { recipe, run, name, environment, console, started, json: args.json }.conduct(prepared, Start::Beginning)
 }
 
 /// A run that is about to train.
 pub(super) struct Session<'a> {
     pub recipe: &'a Recipe,
     pub run: RunWriter,
+    /// What the user can call the run.
+    pub name: String,
     pub environment: Environment,
     pub console: Console,
     pub started: Instant,
@@ -77,8 +80,7 @@ impl Session<'_> {
     /// # Errors
     /// Whatever stops it, which is recorded in the run folder.
     pub fn conduct(self, mut prepared: Prepared, start: Start) -> Result<()> {
-        let Self { recipe, run, environment, console, started, json } = self;
-        let name = shown_name(&run);
+        let Self { recipe, run, name, environment, console, started, json } = self;
         match execute(recipe, &mut prepared, &run, environment, console, started, start) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
@@ -100,8 +102,8 @@ impl Session<'_> {
     }
 }
 
-/// What commands find the run by: its id in the usual folder of runs, else its path.
-fn shown_name(run: &RunWriter) -> String {
+/// What commands in this folder find the run by: its id in the usual folder of runs, else its path.
+pub(super) fn shown_name(run: &RunWriter) -> String {
     let usual = std::path::absolute("runs").ok();
     let folder = std::path::absolute(run.folder()).ok();
     match folder.as_deref().and_then(std::path::Path::parent) {
@@ -160,7 +162,10 @@ fn execute(
     if let Some(restored) = &restored {
         let best = restored.best.as_ref().map(|path| checkpoint::load(path, device)?.1.parameters()).transpose()?;
         trainer.restore(network, &restored.state, best)?;
-        recorder.resume(restored)?;
+        let phase = trainer.latest_phase().context("the recipe has no phases")?;
+        // Training may be over already: then no phase comes that would freeze it.
+        phase.freeze(network)?;
+        recorder.resume(restored, phase)?;
     }
     drop(restored);
     let mut val = None;
@@ -234,7 +239,12 @@ pub(super) fn read_photos(dataset: &mut Dataset, console: &mut Console) -> Resul
 }
 
 /// Records what was found when every photo was read.
-fn record_photos(dataset: &Dataset, manifest: Result<Manifest>, run: &RunWriter, console: &Console) -> Result<Manifest> {
+fn record_photos(
+    dataset: &Dataset,
+    manifest: Result<Manifest>,
+    run: &RunWriter,
+    console: &Console,
+) -> Result<Manifest> {
     let rows: Vec<_> =
         dataset.skipped.iter().map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() }).collect();
     run.write_skipped(&rows)?;

@@ -111,7 +111,7 @@ impl RunWriter {
     /// # Errors
     /// A usage error if another process is at it; any other if it cannot be locked.
     pub fn open(folder: &Path) -> Result<Self> {
-        let folder = std::path::absolute(folder).with_context(|| format!("cannot find {}", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
         let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let lock = take_lock(&folder)?;
         Ok(Self { id, folder, lock })
@@ -317,13 +317,18 @@ fn take_lock(folder: &Path) -> Result<File> {
             Err(fs::TryLockError::WouldBlock) => {}
         }
     }
-    Err(usage(format!("the run {} is going on: another process has its lock; wait for it, or stop it", folder.display())))
+    Err(usage(format!(
+        "the run {} is going on: another process has its lock; wait for it, or stop it",
+        folder.display()
+    )))
 }
 
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| format!("cannot remove {}", path.display())),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::softmax;
@@ -87,7 +87,7 @@ impl ModelDescription {
 }
 
 /// A safetensors file in memory: of the same content always the same bytes.
-pub(super) fn serialize(views: Vec<(&str, TensorView<'_>)>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
+pub(super) fn serialize<V: View>(views: Vec<(&str, V)>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))?;
     // The metadata went through a hash map, which lists it in an order of its own in each process. Sorting leaves the
     // header as long as it is.

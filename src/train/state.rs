@@ -3,13 +3,14 @@
 //! There is no random state in it: whatever is drawn in training is a function of the recipe's seed and of the number of the
 //! epoch, the batch or the photo (see [`crate::random`]), so the counters are enough.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -105,11 +106,50 @@ const PARAMETERS: &str = "parameters/";
 const OPTIMIZER: &str = "optimizer/";
 const AVERAGE: &str = "average/";
 
-struct Stored {
-    name: String,
+/// A tensor on its way into a file. Its bytes are made when they are asked for, one tensor at a time: a state may be large.
+struct Stored<'a> {
+    tensor: &'a Tensor,
     dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+}
+
+impl<'a> Stored<'a> {
+    fn new(name: &str, tensor: &'a Tensor) -> Result<Self> {
+        let dtype = match tensor.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::I64 => Dtype::I64,
+            other => bail!("{name} is {other:?}; states of training hold F32 and I64"),
+        };
+        Ok(Self { tensor, dtype })
+    }
+
+    fn bytes(&self) -> candle_core::Result<Vec<u8>> {
+        let flat = self.tensor.flatten_all()?;
+        let mut bytes = Vec::with_capacity(self.data_len());
+        match self.dtype {
+            Dtype::I64 => flat.to_vec1::<i64>()?.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
+            _ => flat.to_vec1::<f32>()?.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
+        }
+        Ok(bytes)
+    }
+}
+
+impl View for &Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        // The trait knows no errors; `save` looks whether all bytes are there.
+        Cow::Owned(self.bytes().unwrap_or_default())
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.elem_count() * self.tensor.dtype().size_in_bytes()
+    }
 }
 
 /// Writes a state atomically.
@@ -118,22 +158,26 @@ struct Stored {
 /// If the file cannot be written; then what lay there before is unharmed.
 pub fn save(path: &Path, origin: &Origin, state: &TrainingState) -> Result<()> {
     let groups = [(PARAMETERS, &state.parameters), (OPTIMIZER, &state.optimizer), (AVERAGE, &state.average)];
-    let tensors = groups.iter().flat_map(|(prefix, group)| group.iter().map(move |(name, t)| (prefix, name, t)));
-    let stored = tensors.map(|(prefix, name, tensor)| store(format!("{prefix}{name}"), tensor));
-    let mut stored = stored.collect::<Result<Vec<Stored>>>()?;
-    stored.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut stored = BTreeMap::new();
+    for (prefix, group) in groups {
+        for (name, tensor) in group {
+            stored.insert(format!("{prefix}{name}"), Stored::new(name, tensor)?);
+        }
+    }
     // TOML, since a loss may be infinite or no number, which JSON cannot say.
     let (origin, progress) = (toml::to_string(origin)?, toml::to_string(&state.progress)?);
-    let views = stored.iter().map(|s| Ok((s.name.as_str(), TensorView::new(s.dtype, s.shape.clone(), &s.bytes)?)));
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let hash = checksum(&origin, &progress, &views);
+    let mut checksum = Checksum::new(&origin, &progress);
+    for (name, tensor) in &stored {
+        checksum.add(name, tensor.dtype, tensor.tensor.dims(), &tensor.bytes()?);
+    }
     let metadata = BTreeMap::from([
         (FORMAT_KEY.to_owned(), FORMAT.to_string()),
         (ORIGIN_KEY.to_owned(), origin),
         (PROGRESS_KEY.to_owned(), progress),
-        (HASH_KEY.to_owned(), hash),
+        (HASH_KEY.to_owned(), checksum.finish()),
     ]);
-    let bytes = serialize(views, metadata)?;
+    let bytes = serialize(stored.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect(), metadata)?;
+    SafeTensors::deserialize(&bytes).context("a tensor could not be read a second time")?;
     write_atomically(path, |file| Ok(file.write_all(&bytes)?))
 }
 
@@ -146,11 +190,11 @@ pub fn load(path: &Path) -> Result<(Origin, TrainingState)> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (origin, progress, hash) = header(&bytes, path)?;
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
-    let mut views = file.tensors();
-    views.sort_by(|a, b| a.0.cmp(&b.0));
-    let named: Vec<_> = views.iter().map(|(name, view)| (name.as_str(), view.clone())).collect();
+    let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
+    let mut checksum = Checksum::new(&origin, &progress);
+    views.iter().for_each(|(name, view)| checksum.add(name, view.dtype(), view.shape(), view.data()));
     ensure!(
-        checksum(&origin, &progress, &named) == hash,
+        checksum.finish() == hash,
         "{} is damaged: it is not what was written (its checksum differs)",
         path.display()
     );
@@ -162,11 +206,8 @@ pub fn load(path: &Path) -> Result<(Origin, TrainingState)> {
             average: BTreeMap::new(),
         };
         for (name, view) in &views {
-            let groups = [
-                (PARAMETERS, &mut state.parameters),
-                (OPTIMIZER, &mut state.optimizer),
-                (AVERAGE, &mut state.average),
-            ];
+            let groups =
+                [(PARAMETERS, &mut state.parameters), (OPTIMIZER, &mut state.optimizer), (AVERAGE, &mut state.average)];
             let mut found = groups.into_iter().filter_map(|(prefix, group)| Some((name.strip_prefix(prefix)?, group)));
             let (name, group) = found.next().ok_or_else(|| anyhow!("it has an unknown tensor {name}"))?;
             group.insert(name.to_owned(), restore(view)?);
@@ -194,32 +235,22 @@ fn header(bytes: &[u8], path: &Path) -> Result<(String, String, String)> {
     Ok((text(ORIGIN_KEY)?, text(PROGRESS_KEY)?, text(HASH_KEY)?))
 }
 
-/// SHA-256 over everything that a state says; the tensors in order of name.
-fn checksum(origin: &str, progress: &str, tensors: &[(&str, TensorView<'_>)]) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(format!("{origin}\n{progress}\n"));
-    for (name, view) in tensors {
-        hasher.update(format!("{name} {:?} {:?}\n", view.dtype(), view.shape()));
-        hasher.update(view.data());
-    }
-    hex(&hasher.finalize())
-}
+/// SHA-256 over everything that a state says; tensors are added in order of name.
+struct Checksum(Sha256);
 
-fn store(name: String, tensor: &Tensor) -> Result<Stored> {
-    let flat = tensor.flatten_all()?;
-    let mut bytes = Vec::with_capacity(tensor.elem_count() * tensor.dtype().size_in_bytes());
-    let dtype = match tensor.dtype() {
-        DType::F32 => {
-            flat.to_vec1::<f32>()?.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-            Dtype::F32
-        }
-        DType::I64 => {
-            flat.to_vec1::<i64>()?.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-            Dtype::I64
-        }
-        other => bail!("{name} is {other:?}; states of training hold F32 and I64"),
-    };
-    Ok(Stored { name, dtype, shape: tensor.dims().to_vec(), bytes })
+impl Checksum {
+    fn new(origin: &str, progress: &str) -> Self {
+        Self(Sha256::new_with_prefix(format!("{origin}\n{progress}\n")))
+    }
+
+    fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) {
+        self.0.update(format!("{name} {dtype:?} {shape:?}\n"));
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 /// On the CPU; whoever takes it moves it.
@@ -294,7 +325,10 @@ mod tests {
     }
 
     fn bits(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<u8>> {
-        tensors.iter().map(|(name, tensor)| (name.clone(), store(name.clone(), tensor).unwrap().bytes)).collect()
+        tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), Stored::new(name, tensor).unwrap().bytes().unwrap()))
+            .collect()
     }
 
     #[test]

@@ -269,6 +269,11 @@ impl<'a> Trainer<'a> {
         self.epoch > 0 || self.partial.is_some()
     }
 
+    /// The phase of the latest completed epoch; the first one before there is any.
+    pub fn latest_phase(&self) -> Option<&Phase> {
+        phase_of(&self.phases, self.epoch.max(1))
+    }
+
     /// The user stopped it between two epochs.
     pub fn interrupt(&mut self) {
         self.stopped = Some(Stopped::Interrupted);
