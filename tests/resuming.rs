@@ -439,7 +439,7 @@ fn what_is_not_the_same_run_any_more_is_refused() {
     assert_eq!(states(&run), before, "who is refused changes nothing");
     assert_eq!(shop.runs()[0]["status"], "interrupted");
     fs::rename(shop.path("photos"), shop.path("moved")).unwrap();
-    shop.run(&["resume", "latest"]).code(2).says(&["photos"]);
+    shop.run(&["resume", "latest"]).code(2).says(&["cannot be had", "--data PATH", "photos"]);
     shop.run(&["resume", "latest", "--offline", "--data", "moved"]).code(0);
     // The checkpoints name the data set by its folder.
     whole.essence.assert_same(&Essence::of(&run), "moved photos");

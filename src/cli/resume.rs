@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
 
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
-use super::training::{Session, Start, check_training, read_photos, shown_name};
-use super::{MachineArgs, RunsArgs, interrupt, output};
+use super::training::{Resumed, Session, check_training, read_photos, shown_name};
+use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output};
 use crate::data::check::Manifest;
 use crate::error::{say, usage};
 use crate::files::sha256_file;
@@ -53,11 +54,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     args.machine.set_threads()?;
-    let device = args.machine.device.open()?;
     let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
     refuse_finished(&run)?;
     let name = shown_name(&run);
     let environment = runs::read_environment(run.folder())?;
+    let device = device(args.machine.device, environment.as_ref()).open()?;
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
     let recipe = read_recipe(&run, data.as_deref())?;
@@ -66,7 +67,9 @@ pub fn run(args: &Args) -> Result<()> {
     let restored = States::of(run.folder()).newest(&mut |line| say(line))?;
     refuse_changed_recipe(&run, restored.as_ref())?;
 
-    let mut prepared = prepare(&recipe, args.machine.offline, &device, &mut console)?;
+    let mut prepared = prepare(&recipe, args.machine.offline, &device, &mut console).with_context(|| {
+        format!("what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH", run.id())
+    })?;
     check_training(&recipe, &prepared)?;
     let now = Environment::collect(output::device_name(&device), prepared.weights.clone());
     let mut environment = environment.unwrap_or_else(|| now.clone());
@@ -92,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
         epoch: epochs,
     })?;
     Session { recipe: &recipe, run, name, environment, console, started, json: args.json }
-        .conduct(prepared, Start::From(manifest, restored))
+        .conduct(prepared, Some(Resumed { manifest, restored }))
 }
 
 /// The folder of the run. `latest` is the newest one, whatever has become of it: to go on with an older one instead would
@@ -113,6 +116,16 @@ fn refuse_finished(run: &RunWriter) -> Result<()> {
             run.id()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// What began on the CPU goes on there, unless the user wants otherwise.
+fn device(asked: DeviceChoice, environment: Option<&Environment>) -> DeviceChoice {
+    match asked {
+        DeviceChoice::Auto if environment.is_some_and(|e| e.device == output::device_name(&Device::Cpu)) => {
+            DeviceChoice::Cpu
+        }
+        asked => asked,
     }
 }
 

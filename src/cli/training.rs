@@ -50,7 +50,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     run.write_environment(&environment)?;
     interrupt::install()?;
     let name = shown_name(&run);
-    Session { recipe, run, name, environment, console, started, json: args.json }.conduct(prepared, Start::Beginning)
+    Session { recipe, run, name, environment, console, started, json: args.json }.conduct(prepared, None)
 }
 
 /// A run that is about to train.
@@ -66,12 +66,12 @@ pub(super) struct Session<'a> {
     pub json: bool,
 }
 
-/// Where training starts.
-pub(super) enum Start {
-    /// With the first look at the photos.
-    Beginning,
-    /// With photos that have been looked at, and from this state if there is one.
-    From(Manifest, Option<Restored>),
+/// A run that goes on.
+pub(super) struct Resumed {
+    /// Its photos, which have been looked at.
+    pub manifest: Manifest,
+    /// The state that it goes on from; none from the beginning.
+    pub restored: Option<Restored>,
 }
 
 impl Session<'_> {
@@ -79,9 +79,9 @@ impl Session<'_> {
     ///
     /// # Errors
     /// Whatever stops it, which is recorded in the run folder.
-    pub fn conduct(self, mut prepared: Prepared, start: Start) -> Result<()> {
+    pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<()> {
         let Self { recipe, run, name, environment, console, started, json } = self;
-        match execute(recipe, &mut prepared, &run, environment, console, started, start) {
+        match execute(recipe, &mut prepared, &run, environment, console, started, resumed) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
                 run.finish(&result)?;
@@ -137,11 +137,11 @@ fn execute(
     mut environment: Environment,
     mut console: Console,
     started: Instant,
-    start: Start,
+    resumed: Option<Resumed>,
 ) -> Result<RunResult> {
-    let (manifest, restored) = match start {
-        Start::Beginning => (read_photos(&mut prepared.dataset, &mut console), None),
-        Start::From(manifest, restored) => (Ok(manifest), restored),
+    let (manifest, restored) = match resumed {
+        None => (read_photos(&mut prepared.dataset, &mut console), None),
+        Some(Resumed { manifest, restored }) => (Ok(manifest), restored),
     };
     let manifest = record_photos(&prepared.dataset, manifest, run, &console)?;
     environment.data_sha256 = manifest.split_hashes();

@@ -56,7 +56,7 @@ impl States {
         Ok(path)
     }
 
-    /// The newest state that is whole, with its best weights. Newer ones that are not are removed; `warn` is told why.
+    /// The newest state that is whole, with its best weights; `warn` is told why newer ones are not. Nothing changes.
     ///
     /// # Errors
     /// A usage error if the newest one was written in another version's format; any other if the folder cannot be read.
@@ -67,27 +67,37 @@ impl States {
                 Err(error) if error.is::<UsageError>() => return Err(error),
                 Err(error) => {
                     warn(&format!("warning: this saved state is of no use, trying the one before it: {error:#}"));
-                    remove(&path)?;
                 }
             }
         }
         Ok(None)
     }
 
-    /// Makes a state's best weights the run's best checkpoint again, which may have gone on beyond it; without a state nothing
-    /// is left.
+    /// Goes back to a state, or to the beginning without one: its best weights are the run's best checkpoint again, which may have
+    /// gone on beyond it. Newer states get other names, since nothing goes on from them any more.
     ///
     /// # Errors
     /// If a file cannot be changed.
     pub fn rewind(&self, restored: Option<&Restored>) -> Result<()> {
-        match restored {
-            Some(_) => remove_partial_files(&self.folder)?,
-            None => self.remove_all()?,
+        if self.folder.is_dir() {
+            remove_partial_files(&self.folder)?;
         }
-        let best = self.run.join(file::BEST);
-        match restored.and_then(|restored| restored.best.as_ref()) {
-            Some(kept) => link(kept, &best),
-            None => remove(&best),
+        for (_, _, path) in self.list()? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if restored.is_some_and(|restored| restored.name == name) {
+                break;
+            }
+            let aside = self.folder.join(format!("damaged-{name}"));
+            fs::rename(&path, aside).with_context(|| format!("cannot rename {}", path.display()))?;
+        }
+        let kept = restored.and_then(|restored| restored.best.as_ref());
+        let epoch = kept.and_then(|path| best_epoch(path)).map_or(0, |(epoch, _)| epoch);
+        // Of epochs that are trained anew; on another machine the best one may be another.
+        let stale = self.files()?.into_iter().filter_map(|path| best_epoch(&path)).filter(|(other, _)| *other > epoch);
+        stale.map(|(_, path)| path).try_for_each(|path| remove(&path))?;
+        match kept {
+            Some(kept) => link(kept, &self.run.join(file::BEST)),
+            None => remove(&self.run.join(file::BEST)),
         }
     }
 

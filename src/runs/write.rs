@@ -159,7 +159,9 @@ impl RunWriter {
         let path = self.path(file::RESUMES);
         let append = || -> Result<()> {
             let mut out = OpenOptions::new().create(true).append(true).open(&path)?;
-            out.write_all((serde_json::to_string(resumption)? + "\n").as_bytes())?;
+            let torn = fs::read(&path)?.last().is_some_and(|byte| *byte != b'\n');
+            let end = if torn { "\n" } else { "" };
+            out.write_all(format!("{end}{}\n", serde_json::to_string(resumption)?).as_bytes())?;
             Ok(out.sync_data()?)
         };
         append().with_context(|| format!("cannot append to {}", path.display()))
