@@ -7,13 +7,22 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+/// Beginning and end of the names of temporary files.
+const PARTIAL: (&str, &str) = (".ft-", ".partial");
+
+/// Whether a file is one that [`write_atomically`] did not bring to its end.
+pub fn is_partial(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.starts_with(PARTIAL.0) && name.ends_with(PARTIAL.1)
+}
+
 /// Writes a file so that a reader sees the old content or the new, never a part: a temporary file in the same folder,
 /// fsync, rename, fsync of the folder.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".ft-")
-        .suffix(".partial")
+        .prefix(PARTIAL.0)
+        .suffix(PARTIAL.1)
         .tempfile_in(folder)
         .with_context(|| format!("cannot write in {}", folder.display()))?;
     let written = (|| {

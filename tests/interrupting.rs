@@ -54,7 +54,9 @@ fn ctrl_c_while_the_frozen_half_is_computed_ends_cleanly() {
     let (_, outcome) = going.end();
     assert_eq!(outcome.stdout, "");
     // Nothing was trained: that is no success, and no fault either.
-    outcome.code(1).says(&["stopped before the first epoch was complete", "nothing was trained"]);
+    let id = shop.run_folders()[0].file_name().unwrap().to_string_lossy().into_owned();
+    let hint = format!("resume it: ft resume {id}");
+    outcome.code(1).says(&["stopped before the first epoch was complete", "nothing was trained", &hint]);
     let runs = shop.runs();
     assert_eq!(runs[0]["status"], "interrupted");
     assert_eq!(runs[0]["epochs"], 0);

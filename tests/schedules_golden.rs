@@ -217,7 +217,7 @@ fn a_plateau_reduces_the_rate_when_torch_and_keras_do_also_after_a_restart_from_
                 assert_values_close(&what, &[plateau.lr()], &[expected], 1e-6, 0.0);
                 assert_eq!(reduced, plateau.lr() < before, "{what}");
                 let saved = serde_json::to_string(&plateau.state()).unwrap();
-                let resumed = Plateau::resume(settings, convention, serde_json::from_str(&saved).unwrap());
+                let resumed = Plateau::new(settings, convention, 1.0).resume(serde_json::from_str(&saved).unwrap());
                 assert_eq!(resumed, plateau, "{what}");
                 plateau = resumed;
             }

@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     training.machine.set_threads()?;
     let device = training.machine.device.open()?;
     let mut console = Console::default();
-    let mut prepared = prepare(&recipe, &training, &device, &mut console)?;
+    let mut prepared = prepare(&recipe, training.machine.offline, &device, &mut console)?;
     check_training(&recipe, &prepared)?;
     interrupt::install()?;
     let curve = test(&recipe, &mut prepared, range, console)?;

@@ -17,6 +17,7 @@ mod prepare;
 mod recipe;
 mod recorder;
 mod report;
+mod resume;
 mod runs;
 mod sources;
 mod summary;
@@ -34,6 +35,7 @@ Examples:
   ft recipe vgg16-gap --data photos/             the same idea with VGG16, on your own folder of class folders
   ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
+  ft resume latest                               go on with a run that was stopped
   ft lr-find my.toml                             which learning rates it can take
   ft predict --model best rose.jpg               what the best model takes a photo for
   ft eval --model best --data more-photos/       how good the best model is on new labelled photos
@@ -57,6 +59,8 @@ pub struct Cli {
 pub enum Command {
     /// Run an experiment: train, evaluate, record
     Recipe(recipe::Args),
+    /// Go on with a run that was stopped: Ctrl-C, a crash, the power
+    Resume(resume::Args),
     /// Train a network from scratch on the same photos, to compare with
     Baseline(baseline::Args),
     /// Try learning rates: a curve of the loss and a suggestion
@@ -85,6 +89,7 @@ pub enum Command {
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Recipe(args) => recipe::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::LrFind(args) => lr_find::run(args),
         Command::Predict(args) => predict::run(args),

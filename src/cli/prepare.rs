@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use candle_core::Device;
 
-use super::TrainingArgs;
 use super::console::Console;
 use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
@@ -35,15 +34,15 @@ pub struct Prepared {
 ///
 /// # Errors
 /// A usage error for what the recipe asks in vain; any other for what cannot be found, fetched or read.
-pub fn prepare(recipe: &Recipe, args: &TrainingArgs, device: &Device, console: &mut Console) -> Result<Prepared> {
-    let dataset = open_dataset(&recipe.data, args.machine.offline)?;
+pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Console) -> Result<Prepared> {
+    let dataset = open_dataset(&recipe.data, offline)?;
     dataset.check_classes()?;
     for note in &dataset.notes {
         console.log(note);
     }
     let resolved = match recipe.weights.source.as_str() {
         "none" => None,
-        source => Some(weights::resolve(source, args.machine.offline)?),
+        source => Some(weights::resolve(source, offline)?),
     };
     let model = &recipe.backbone.model;
     let description = ModelDescription {

@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::console::Console;
 use super::interrupt;
+use crate::files::sha256_file;
 use crate::models::{Network, summary};
 use crate::recipe::Train;
 use crate::report::curves;
-use crate::runs::{RunWriter, file, read_epochs};
+use crate::runs::{Restored, RunWriter, States, file, read_epochs};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::layer_lr::parameter_options;
-use crate::train::observer::{EpochMetrics, Observer};
+use crate::train::observer::{EpochMetrics, Moment, Observer};
 use crate::train::phases::Phase;
+use crate::train::state::{Origin, TrainingState};
 
 /// The observer of a recorded run.
 pub struct Recorder<'a> {
@@ -26,13 +28,59 @@ pub struct Recorder<'a> {
     started: Instant,
     /// Time spent on curves.
     drawing: Duration,
+    states: States,
+    /// What saved states say of the run.
+    origin: Origin,
+    saved: Instant,
+    /// Time spent on saved states.
+    saving: Duration,
 }
 
 impl<'a> Recorder<'a> {
-    /// Records into `run`; checkpoints carry `description`.
-    pub fn new(run: &'a RunWriter, train: &'a Train, description: ModelDescription, console: Console) -> Self {
-        let (started, drawing) = (Instant::now(), Duration::ZERO);
-        Self { run, train, description, console, latest: None, best_epoch: None, started, drawing }
+    /// Records into `run`; checkpoints carry `description`, saved states `origin`. The process began the run
+    /// when it `started`.
+    pub fn new(
+        run: &'a RunWriter,
+        train: &'a Train,
+        description: ModelDescription,
+        origin: Origin,
+        started: Instant,
+        console: Console,
+    ) -> Self {
+        Self {
+            run,
+            train,
+            description,
+            console,
+            latest: None,
+            best_epoch: None,
+            started,
+            drawing: Duration::ZERO,
+            states: States::of(run.folder()),
+            origin,
+            saved: Instant::now(),
+            saving: Duration::ZERO,
+        }
+    }
+
+    /// Goes on recording a run that comes from a saved state, whose latest epoch was of `phase`.
+    ///
+    /// # Errors
+    /// If `metrics.csv` cannot be read.
+    pub fn resume(&mut self, restored: &Restored, phase: &Phase) -> Result<()> {
+        self.description.freeze_before.clone_from(&phase.freeze_before);
+        if restored.state.progress.epoch > 0 {
+            self.latest = read_epochs(self.run.folder())?.pop();
+        }
+        self.best_epoch = restored.state.progress.best.as_ref().map(|best| best.epoch);
+        self.origin.best_sha256.clone_from(&restored.origin.best_sha256);
+        self.origin.seconds = restored.origin.seconds;
+        Ok(())
+    }
+
+    /// Time that the run took before it was resumed.
+    pub fn seconds_before(&self) -> f64 {
+        self.origin.seconds
     }
 
     /// Where it shows things.
@@ -121,6 +169,7 @@ impl Observer for Recorder<'_> {
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()> {
         self.save(file::BEST, network, metrics.epoch, metrics.val_accuracy)?;
         self.best_epoch = Some(metrics.epoch);
+        self.origin.best_sha256 = Some(sha256_file(&self.run.path(file::BEST))?);
         self.draw_curves();
         Ok(())
     }
@@ -130,6 +179,29 @@ impl Observer for Recorder<'_> {
             self.draw_curves_now();
         }
         self.save(file::LAST, network, epochs, self.latest.as_ref().and_then(|m| m.val_accuracy))
+    }
+
+    /// At least every `train.checkpoint_every` seconds, and after each epoch unless more than a twentieth of the time would go into it.
+    fn checkpoint_due(&self, moment: Moment) -> bool {
+        let overdue = self.saved.elapsed().as_secs_f64() >= self.train.checkpoint_every;
+        match moment {
+            Moment::Update => overdue,
+            Moment::Epoch => overdue || self.saving * 20 <= self.started.elapsed(),
+            Moment::Pause => true,
+        }
+    }
+
+    fn checkpoint(&mut self, state: &TrainingState) -> Result<()> {
+        let started = Instant::now();
+        let origin = Origin {
+            written: jiff::Timestamp::now().to_string(),
+            seconds: self.seconds_before() + self.started.elapsed().as_secs_f64(),
+            ..self.origin.clone()
+        };
+        self.states.add(&origin, state, self.train.keep_checkpoints).context("the state of training was not saved")?;
+        self.saved = Instant::now();
+        self.saving += self.saved - started;
+        Ok(())
     }
 
     fn stop_requested(&self) -> bool {

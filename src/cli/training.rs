@@ -1,8 +1,9 @@
 //! A recipe from data to record: what `ft recipe` and `ft baseline` have in common.
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::Device;
 
 use super::console::Console;
@@ -15,10 +16,11 @@ use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;
 use crate::error::{Interrupted, say, usage};
+use crate::files::sha256_file;
 use crate::models::summary;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
-use crate::runs::{self, Environment, Prediction, RunResult, RunWriter, file};
+use crate::runs::{self, Environment, Prediction, Restored, RunResult, RunWriter, file};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, argmax, predict_all};
 use crate::train::layer_lr::parameter_options;
@@ -27,6 +29,7 @@ use crate::train::observer::Observer;
 use crate::train::pace::needs_validation;
 use crate::train::phases::{frozen_throughout, phases};
 use crate::train::source::{PhotoSource, Source};
+use crate::train::state::Origin;
 use crate::train::trainer::{Stopped, Trainer};
 
 /// Runs the recipe and prints its result.
@@ -38,7 +41,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
     let mut console = Console::default();
-    let mut prepared = prepare(recipe, args, &device, &mut console)?;
+    let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;
     check_training(recipe, &prepared)?;
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     console.log(&format!("run {}", run.folder().display()));
@@ -46,20 +49,73 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
     interrupt::install()?;
-    match execute(recipe, &mut prepared, &run, environment, console, started) {
-        Ok(mut result) => {
-            let summary = summarise(&run, &mut result);
-            run.finish(&result)?;
-            report(&result, summary.as_ref(), recipe, args.json)
-        }
-        // Without its error or result file the run counts as interrupted, which it is.
-        Err(error) if error.is::<Interrupted>() => Err(error),
-        Err(error) => {
-            // The error itself matters more than the note about it.
-            let _ = run.fail(&error);
-            Err(error)
+    let name = shown_name(&run);
+    Session { recipe, run, name, environment, console, started, json: args.json }.conduct(prepared, None)
+}
+
+/// A run that is about to train.
+pub(super) struct Session<'a> {
+    pub recipe: &'a Recipe,
+    pub run: RunWriter,
+    /// What the user can call the run.
+    pub name: String,
+    pub environment: Environment,
+    pub console: Console,
+    pub started: Instant,
+    /// Whether the result is printed as JSON.
+    pub json: bool,
+}
+
+/// A run that goes on.
+pub(super) struct Resumed {
+    /// Its photos, which have been looked at.
+    pub manifest: Manifest,
+    /// The state that it goes on from; none from the beginning.
+    pub restored: Option<Restored>,
+}
+
+impl Session<'_> {
+    /// Trains, evaluates, prints the result.
+    ///
+    /// # Errors
+    /// Whatever stops it, which is recorded in the run folder.
+    pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<()> {
+        let Self { recipe, run, name, environment, console, started, json } = self;
+        match execute(recipe, &mut prepared, &run, environment, console, started, resumed) {
+            Ok(mut result) => {
+                let summary = summarise(&run, &mut result);
+                run.finish(&result)?;
+                report(&result, &name, summary.as_ref(), recipe, json)
+            }
+            // Without its error or result file the run counts as interrupted, which it is.
+            Err(error) if error.is::<Interrupted>() => Err(anyhow!("{error:#}\n  resume it: ft resume {name}")),
+            Err(error) => {
+                // The error itself matters more than the note about it.
+                let _ = run.fail(&error);
+                Err(if lacks_room(&error) {
+                    error.context(format!("there is no room left; make some, and go on with: ft resume {name}"))
+                } else {
+                    error
+                })
+            }
         }
     }
+}
+
+/// What commands in this folder find the run by: its id in the usual folder of runs, else its path.
+pub(super) fn shown_name(run: &RunWriter) -> String {
+    let usual = std::path::absolute("runs").ok();
+    let folder = std::path::absolute(run.folder()).ok();
+    match folder.as_deref().and_then(std::path::Path::parent) {
+        Some(parent) if usual.as_deref() == Some(parent) => run.id().to_owned(),
+        _ => run.folder().display().to_string(),
+    }
+}
+
+/// Whether a file could not be written because a disk or an allowance is full.
+fn lacks_room(error: &anyhow::Error) -> bool {
+    let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| full(e.kind())))
 }
 
 /// Mistakes of the recipe that only the network and the photos show, told before anything is written.
@@ -81,19 +137,37 @@ fn execute(
     mut environment: Environment,
     mut console: Console,
     started: Instant,
+    resumed: Option<Resumed>,
 ) -> Result<RunResult> {
-    let manifest = check_photos(&mut prepared.dataset, run, &mut console)?;
-    for split in Split::ALL {
-        environment.data_sha256.insert(split.name().to_owned(), manifest.split_hash(split));
-    }
+    let (manifest, restored) = match resumed {
+        None => (read_photos(&mut prepared.dataset, &mut console), None),
+        Some(Resumed { manifest, restored }) => (Ok(manifest), restored),
+    };
+    let manifest = record_photos(&prepared.dataset, manifest, run, &console)?;
+    environment.data_sha256 = manifest.split_hashes();
     run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let never_trained = frozen_throughout(&phases(recipe), network.graph())?;
     let frozen = network.hash_before(never_trained)?;
-    let mut recorder = Recorder::new(run, &recipe.train, description.clone(), console);
+    let origin = Origin {
+        ft_version: env!("CARGO_PKG_VERSION").to_owned(),
+        recipe_sha256: sha256_file(&run.path(file::RECIPE))?,
+        data_sha256: environment.data_sha256.clone(),
+        ..Origin::default()
+    };
+    let mut recorder = Recorder::new(run, &recipe.train, description.clone(), origin, started, console);
     let mut trainer = Trainer::new(recipe, &objective, network.graph())?;
+    if let Some(restored) = &restored {
+        let best = restored.best.as_ref().map(|path| checkpoint::load(path, device)?.1.parameters()).transpose()?;
+        trainer.restore(network, &restored.state, best)?;
+        let phase = trainer.latest_phase().context("the recipe has no phases")?;
+        // Training may be over already: then no phase comes that would freeze it.
+        phase.freeze(network)?;
+        recorder.resume(restored, phase)?;
+    }
+    drop(restored);
     let mut val = None;
     while let Some(phase) = trainer.next_phase() {
         phase.freeze(network)?;
@@ -103,7 +177,7 @@ fn execute(
         let console = recorder.console();
         let sources = match Sources::open(recipe, dataset, &manifest, description, network, device, console) {
             // What the phases before have reached is kept.
-            Err(error) if error.is::<Interrupted>() && trainer.epochs() > 0 => {
+            Err(error) if error.is::<Interrupted>() && trainer.has_begun() => {
                 trainer.interrupt();
                 break;
             }
@@ -121,6 +195,7 @@ fn execute(
         "a frozen layer has changed during training; this is a bug in ft, please report it with {}",
         run.folder().display()
     );
+    let before = recorder.seconds_before();
     let mut console = recorder.into_console();
     if never_trained > 0 {
         console.log(&format!("frozen layers unchanged by training (sha256 {frozen})"));
@@ -130,7 +205,7 @@ fn execute(
         frozen_sha256: (never_trained > 0).then_some(frozen),
         test_loss: test.map(|(loss, _)| loss),
         test_accuracy: test.map(|(_, accuracy)| accuracy),
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: before + started.elapsed().as_secs_f64(),
         ..training_result(recipe, prepared, run, &fitted)?
     })
 }
@@ -163,9 +238,13 @@ pub(super) fn read_photos(dataset: &mut Dataset, console: &mut Console) -> Resul
     manifest
 }
 
-/// Reads every photo once and records what was found.
-fn check_photos(dataset: &mut Dataset, run: &RunWriter, console: &mut Console) -> Result<Manifest> {
-    let manifest = read_photos(dataset, console);
+/// Records what was found when every photo was read.
+fn record_photos(
+    dataset: &Dataset,
+    manifest: Result<Manifest>,
+    run: &RunWriter,
+    console: &Console,
+) -> Result<Manifest> {
     let rows: Vec<_> =
         dataset.skipped.iter().map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() }).collect();
     run.write_skipped(&rows)?;
@@ -323,7 +402,7 @@ fn comparison(expected: &Expected, accuracy: f64) -> String {
 }
 
 /// The last words: figures on stderr, the JSON object on stdout if asked for.
-fn report(result: &RunResult, summary: Option<&Summary>, recipe: &Recipe, json: bool) -> Result<()> {
+fn report(result: &RunResult, name: &str, summary: Option<&Summary>, recipe: &Recipe, json: bool) -> Result<()> {
     if let Some(tables) = summary.map(Summary::short_text).filter(|tables| !tables.is_empty()) {
         say(&format!("\n{tables}"));
     }
@@ -351,6 +430,9 @@ fn report(result: &RunResult, summary: Option<&Summary>, recipe: &Recipe, json: 
         say(&format!("tables and curves: ft runs show {}", result.run));
         say(&format!("all of it on a page: ft report {}", result.run));
         say(&format!("explain it: ft explain --model {}", result.run));
+    }
+    if result.interrupted {
+        say(&format!("resume it: ft resume {name}"));
     }
     if json { output::print_json(result) } else { Ok(()) }
 }

@@ -47,6 +47,11 @@ impl Manifest {
         hex(&hasher.finalize())
     }
 
+    /// [`Self::split_hash`] of each split, by its name.
+    pub fn split_hashes(&self) -> BTreeMap<String, String> {
+        Split::ALL.iter().map(|&split| (split.name().to_owned(), self.split_hash(split))).collect()
+    }
+
     /// Pairs of ids in different splits whose files are identical: what a network saw in training cannot test it.
     pub fn shared_between_splits(&self) -> Vec<(&str, &str)> {
         let mut by_hash: BTreeMap<&str, &ManifestEntry> = BTreeMap::new();

@@ -77,6 +77,11 @@ pub struct Train {
     pub convention: Convention,
     /// Run the frozen part of the backbone once for each photo and keep the result for all epochs. Default true.
     pub cache_features: bool,
+    /// Longest time in seconds between two saved states of training, from which `ft resume` goes on; 0 saves after every update.
+    /// Changes no results. Default 300.
+    pub checkpoint_every: f64,
+    /// Saved states that are kept while a run goes on: the newest ones. Default 2.
+    pub keep_checkpoints: usize,
     /// Factors of the learning rate by stage, block, layer, or `head`; the most specific name counts, and replaces what
     /// `lr_decay` would give.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -225,6 +230,8 @@ impl Default for Train {
             class_weights: ClassWeights::default(),
             convention: Convention::default(),
             cache_features: true,
+            checkpoint_every: 300.0,
+            keep_checkpoints: 2,
             lr_scale: BTreeMap::new(),
             schedule: Schedule::default(),
             early_stopping: None,
@@ -345,6 +352,8 @@ pub(super) const KEYS: &[&str] = &[
     "class_weights",
     "convention",
     "cache_features",
+    "checkpoint_every",
+    "keep_checkpoints",
     "lr_scale",
     "schedule",
     "early_stopping",
@@ -369,6 +378,8 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Train {
     section.value("class_weights", &mut train.class_weights);
     section.value("convention", &mut train.convention);
     section.value("cache_features", &mut train.cache_features);
+    section.value("checkpoint_every", &mut train.checkpoint_every);
+    section.value("keep_checkpoints", &mut train.keep_checkpoints);
     let tables = ["schedule", "early_stopping", "phase"].map(|key| section.table(key));
     section.finish();
     let [schedule_node, stopping_node, phase_node] = tables;
@@ -430,6 +441,7 @@ fn check_numbers(train: &Train, problems: &mut Problems) {
         ("batch_size", Some(train.batch_size), 65_536),
         ("evaluation_batch_size", Some(train.evaluation_batch_size), 65_536),
         ("accumulate", Some(train.accumulate), 65_536),
+        ("keep_checkpoints", Some(train.keep_checkpoints), 1_000),
         ("steps_per_epoch", train.steps_per_epoch, 1_000_000_000),
         ("validation_steps", train.validation_steps, 1_000_000_000),
     ];
@@ -463,6 +475,7 @@ fn check_numbers(train: &Train, problems: &mut Problems) {
             format!("must be above 0, it is {}", value.unwrap_or_default())
         });
     }
+    problems.require(train.checkpoint_every >= 0.0, "train.checkpoint_every", || "must not be negative".to_owned());
     problems.require(train.weight_decay >= 0.0, "train.weight_decay", || "must not be negative".to_owned());
     problems.require(train.lr_decay > 0.0 && train.lr_decay <= 1.0, "train.lr_decay", || {
         format!("must be above 0 and at most 1, it is {}", train.lr_decay)

@@ -25,6 +25,9 @@ pub struct Environment {
     /// Absolute path of the folder, archive or table that the photos were read from.
     #[serde(default)]
     pub data_root: Option<String>,
+    /// The folder in which the command was given: what its relative paths start from.
+    #[serde(default)]
+    pub working_folder: Option<String>,
     /// Hash of each part of the photos, a SHA-256 over ids, labels and file hashes: equal for two runs on the same photos.
     #[serde(default)]
     pub data_sha256: BTreeMap<String, String>,
@@ -55,6 +58,7 @@ impl Environment {
             git_commit: git_commit(),
             weights,
             data_root: None,
+            working_folder: std::env::current_dir().ok().map(|folder| folder.display().to_string()),
             data_sha256: BTreeMap::new(),
             started: jiff::Timestamp::now().to_string(),
         }

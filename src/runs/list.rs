@@ -274,6 +274,14 @@ fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Resul
     }
 }
 
+/// What a run ran on; `None` if it was killed before that was written.
+///
+/// # Errors
+/// If its file is damaged.
+pub fn read_environment(folder: &Path) -> Result<Option<Environment>> {
+    read_json(folder, file::ENVIRONMENT)
+}
+
 /// The result of a run; `None` if it has not ended in order.
 ///
 /// # Errors

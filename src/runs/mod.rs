@@ -18,6 +18,8 @@
 //! | `error.txt` | why it failed |
 //! | `tags.txt`, `note.txt` | what the user calls it, one a line, and what they wrote about it |
 //! | `lock` | locked while the run's process lives |
+//! | `state/` | saved states of training, from which `ft resume` goes on; removed when the run has finished |
+//! | `resumes.jsonl` | one line for each time that the run was resumed: when, by what, from which state |
 
 mod environment;
 pub mod export;
@@ -28,6 +30,7 @@ pub mod mlflow;
 mod photos;
 mod predictions;
 pub mod query;
+mod states;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
@@ -38,7 +41,8 @@ pub use list::{
 };
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
-pub use write::{RunResult, RunWriter, SkippedRow, command_line, read_epochs};
+pub use states::{Restored, States};
+pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, read_epochs};
 
 /// Names of the files of a run folder.
 pub mod file {
@@ -60,4 +64,6 @@ pub mod file {
     pub const LOCK: &str = "lock";
     pub const TAGS: &str = "tags.txt";
     pub const NOTE: &str = "note.txt";
+    pub const STATES: &str = "state";
+    pub const RESUMES: &str = "resumes.jsonl";
 }

@@ -4,15 +4,18 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
 use super::figures::ClassFigures;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
-use crate::files::write_atomically;
+use super::states::States;
+use crate::error::{say, usage};
+use crate::files::{is_partial, write_atomically};
 use crate::recipe::Recipe;
 use crate::train::observer::EpochMetrics;
 
@@ -63,6 +66,23 @@ pub struct RunResult {
     pub stopped_early: Option<String>,
 }
 
+/// A line of `resumes.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// UTC, RFC 3339.
+    pub time: String,
+    pub ft_version: String,
+    pub command: String,
+    pub cpu: Option<String>,
+    /// `cpu`, `cuda` or `metal`.
+    pub device: String,
+    pub threads: usize,
+    /// The state that training went on from, e.g. `epoch-3-step-40.safetensors`; none from the beginning.
+    pub state: Option<String>,
+    /// Completed epochs in it.
+    pub epoch: usize,
+}
+
 /// A run that is going on. Dropped without [`Self::finish`] or [`Self::fail`], it counts as interrupted.
 pub struct RunWriter {
     id: String,
@@ -84,6 +104,67 @@ impl RunWriter {
         run.write_text(file::RECIPE, &recipe.to_toml()?)?;
         run.write_text(file::COMMAND, &command_line())?;
         Ok(run)
+    }
+
+    /// Takes up a run that has ended before its time. Nothing of it changes yet.
+    ///
+    /// # Errors
+    /// A usage error if another process is at it; any other if it cannot be locked.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+        let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let lock = take_lock(&folder)?;
+        Ok(Self { id, folder, lock })
+    }
+
+    /// What a resumed run does first: throws away what it will write anew, and what was cut short. Of `metrics.csv` the first
+    /// `epochs` lines stay.
+    ///
+    /// # Errors
+    /// If `metrics.csv` has fewer epochs, or a file cannot be changed.
+    pub fn rewind(&self, epochs: usize) -> Result<()> {
+        self.keep_epochs(epochs)?;
+        for name in [file::RESULT, file::ERROR, file::PREDICTIONS, file::SUMMARY] {
+            remove(&self.path(name))?;
+        }
+        if epochs == 0 {
+            remove(&self.path(file::CURVES_PNG))?;
+            remove(&self.path(file::CURVES_SVG))?;
+        }
+        remove_partial_files(&self.folder)
+    }
+
+    /// Cuts `metrics.csv` behind an epoch; a line that a crash has torn goes with the rest.
+    fn keep_epochs(&self, epochs: usize) -> Result<()> {
+        let path = self.path(file::METRICS);
+        if epochs == 0 {
+            return remove(&path);
+        }
+        let known = read_epochs(&self.folder)?.len();
+        ensure!(
+            known >= epochs,
+            "{} has {known} epochs, but the saved state is after epoch {epochs}; put the whole file back, or start a new run",
+            path.display()
+        );
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let kept: String = text.split_inclusive('\n').take(epochs + 1).collect();
+        self.write_text(file::METRICS, &kept)
+    }
+
+    /// Appends a line to `resumes.jsonl`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn record_resumption(&self, resumption: &Resumption) -> Result<()> {
+        let path = self.path(file::RESUMES);
+        let append = || -> Result<()> {
+            let mut out = OpenOptions::new().create(true).append(true).open(&path)?;
+            let torn = fs::read(&path)?.last().is_some_and(|byte| *byte != b'\n');
+            let end = if torn { "\n" } else { "" };
+            out.write_all(format!("{end}{}\n", serde_json::to_string(resumption)?).as_bytes())?;
+            Ok(out.sync_data()?)
+        };
+        append().with_context(|| format!("cannot append to {}", path.display()))
     }
 
     /// Name of the run folder.
@@ -138,9 +219,16 @@ impl RunWriter {
         write_predictions(&self.path(file::PREDICTIONS), rows)
     }
 
-    /// Ends the run in order: `result.json` is its last file.
+    /// Ends the run in order: `result.json` is its last file. If there is nothing left to go on with, its saved states are
+    /// removed.
     pub fn finish(self, result: &RunResult) -> Result<()> {
-        self.write_json(file::RESULT, result)
+        self.write_json(file::RESULT, result)?;
+        if !result.interrupted
+            && let Err(error) = States::of(&self.folder).remove_all()
+        {
+            say(&format!("warning: the run has finished, but its saved states are still there: {error:#}"));
+        }
+        Ok(())
     }
 
     /// Ends the run with an error, which it records with its whole chain of causes.
@@ -202,6 +290,49 @@ fn lock(folder: &Path) -> Result<File> {
         Err(e) if e.kind() == ErrorKind::Unsupported => Ok(lock),
         Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// Takes the lock of a run that has one already.
+fn take_lock(folder: &Path) -> Result<File> {
+    let path = folder.join(file::LOCK);
+    let cannot = || format!("cannot lock {}", path.display());
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(cannot)?;
+    for attempt in 0..20 {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            // As in `lock`.
+            Err(fs::TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => return Ok(lock),
+            Err(fs::TryLockError::Error(e)) => return Err(e).with_context(cannot),
+            // Who lists runs holds the lock for a moment.
+            Err(fs::TryLockError::WouldBlock) if attempt < 19 => std::thread::sleep(Duration::from_millis(25)),
+            Err(fs::TryLockError::WouldBlock) => {}
+        }
+    }
+    Err(usage(format!(
+        "the run {} is going on: another process has its lock; wait for it, or stop it",
+        folder.display()
+    )))
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the temporary files that a killed process has left in a folder.
+pub(super) fn remove_partial_files(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        if is_partial(&path) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The command line, quoted so that a POSIX shell reads it back.

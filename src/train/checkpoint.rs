@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::softmax;
@@ -86,13 +86,31 @@ impl ModelDescription {
     }
 }
 
+/// A safetensors file in memory: of the same content always the same bytes.
+pub(super) fn serialize<V: View>(views: Vec<(&str, V)>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))?;
+    // The metadata went through a hash map, which lists it in an order of its own in each process. Sorting leaves the
+    // header as long as it is.
+    let (length, rest) = bytes.split_first_chunk_mut::<8>().context("a safetensors file without a header")?;
+    let header = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.get_mut(..length));
+    let header = header.context("a safetensors file without a header")?;
+    let mut entries: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header)?;
+    if let Some(metadata) = entries.get_mut("__metadata__").and_then(serde_json::Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let sorted = serde_json::to_string(&entries)?;
+    let place = header.get_mut(..sorted.len()).context("a sorted header is longer than it was")?;
+    place.copy_from_slice(sorted.as_bytes());
+    Ok(bytes)
+}
+
 /// Writes a model atomically.
 pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> Result<()> {
-    let metadata = [
+    let metadata = BTreeMap::from([
         ("format".to_owned(), "ft".to_owned()),
         (LAYOUT_KEY.to_owned(), LAYOUT_CHANNELS_LAST.to_owned()),
         (MODEL_KEY.to_owned(), serde_json::to_string(description)?),
-    ];
+    ]);
     let mut values = Vec::new();
     for (spec, tensor) in network.named_parameters() {
         let bytes: Vec<u8> =
@@ -103,7 +121,7 @@ pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> R
         .iter()
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))?;
+    let bytes = serialize(views, metadata)?;
     write_atomically(path, |file| Ok(file.write_all(&bytes)?))
 }
 

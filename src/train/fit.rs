@@ -67,6 +67,16 @@ impl Tally {
         self.correct as f64 / self.count.max(1) as f64
     }
 
+    /// The sums themselves: loss, right predictions, photos.
+    pub(super) fn sums(&self) -> (f64, usize, usize) {
+        (self.loss, self.correct, self.count)
+    }
+
+    /// Goes on from [`Self::sums`].
+    pub(super) fn from_sums((loss, correct, count): (f64, usize, usize)) -> Self {
+        Self { loss, correct, count }
+    }
+
     /// Number of photos.
     pub fn count(&self) -> usize {
         self.count

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::objective::Objective;
 use super::observer::Observer;
 use super::source::{FeatureBatch, Source};
-use super::trainer::{Course, Trainer};
+use super::trainer::{Course, Stretch, Trainer};
 use crate::error::{Interrupted, usage};
 use crate::models::{Network, StepOutput};
 use crate::recipe::Recipe;
@@ -105,7 +105,7 @@ pub fn lr_find(
         group: Group::default(),
         photos: 0,
     };
-    let tried = trainer.run(network, train, (0, batches), &mut course);
+    let tried = trainer.run(network, train, Stretch { first: 0, count: batches, done: 0 }, &mut course);
     let smoother = course.smoother;
     observer.end();
     network.set_parameters(&before).context("the weights from before the range test")?;

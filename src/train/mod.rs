@@ -17,6 +17,7 @@ pub mod predict;
 pub mod ranking;
 pub mod schedule;
 pub mod source;
+pub mod state;
 pub mod step;
 pub mod stream;
 pub mod temperature;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::phases::Phase;
+use super::state::TrainingState;
 use crate::models::Network;
 
 /// Figures of one epoch: a line of a run's `metrics.csv`.
@@ -25,6 +26,17 @@ pub struct EpochMetrics {
     pub images_per_second: f64,
 }
 
+/// Where training is when it asks whether to save its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// After an update within an epoch.
+    Update,
+    /// After an epoch.
+    Epoch,
+    /// After the last epoch of a phase, or when training has been asked to stop: what comes next takes long, or never comes.
+    Pause,
+}
+
 /// Receives what training reaches; implemented by the run record and the command line.
 pub trait Observer {
     /// A piece of work of `total` photos begins, e.g. `epoch 3/10`.
@@ -43,6 +55,14 @@ pub trait Observer {
     fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()>;
     /// Training has ended with these weights, complete or interrupted after `epochs`.
     fn last(&mut self, network: &Network, epochs: usize) -> Result<()>;
+    /// Whether the state of training is to be saved now. By default it never is.
+    fn checkpoint_due(&self, _: Moment) -> bool {
+        false
+    }
+    /// Takes the state of training, from which [`super::trainer::Trainer::restore`] goes on.
+    fn checkpoint(&mut self, _: &TrainingState) -> Result<()> {
+        Ok(())
+    }
     /// Whether the user asked to stop.
     fn stop_requested(&self) -> bool;
 }

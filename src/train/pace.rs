@@ -1,14 +1,19 @@
 //! How fast a phase learns, and when it has learnt enough: schedule, plateau, early stopping.
 
+use anyhow::{Result, ensure};
+
 use super::early_stopping::EarlyStopping;
 use super::observer::{EpochMetrics, Observer};
 use super::phases::Phase;
 use super::plateau::Plateau;
 use super::schedule::Schedule;
+use super::state::PaceState;
 use crate::recipe::{Monitor, ScheduleKind, Train};
 
 /// The learning rate of each update of a phase. Schedule, plateau and early stopping begin anew with each phase.
 pub struct Pace {
+    /// Number of the phase.
+    phase: usize,
     schedule: Schedule,
     plateau: Option<Plateau>,
     stopping: Option<EarlyStopping>,
@@ -29,12 +34,41 @@ impl Pace {
         };
         let steps = usize::try_from(updates_per_epoch).unwrap_or(usize::MAX);
         Self {
+            phase: phase.number,
             schedule: Schedule::new(train, phase.epochs(), steps),
             plateau,
             stopping: if phase.is_last() { EarlyStopping::from_recipe(train) } else { None },
             lr: phase.lr,
             step: 0,
         }
+    }
+
+    /// What [`Self::resume`] needs.
+    pub fn state(&self) -> PaceState {
+        PaceState {
+            phase: self.phase,
+            step: self.step,
+            plateau: self.plateau.as_ref().map(Plateau::state),
+            stopping: self.stopping.as_ref().map(EarlyStopping::state),
+        }
+    }
+
+    /// Goes on from a saved [`Self::state`]. That of another phase changes nothing: this one has its beginning before it.
+    ///
+    /// # Errors
+    /// If the state is that of another recipe.
+    pub fn resume(mut self, state: &PaceState) -> Result<Self> {
+        if state.phase != self.phase {
+            return Ok(self);
+        }
+        let same = self.plateau.is_some() == state.plateau.is_some();
+        ensure!(same, "the saved state and the recipe differ in whether the learning rate falls on a plateau");
+        let same = self.stopping.is_some() == state.stopping.is_some();
+        ensure!(same, "the saved state and the recipe differ in whether training stops early");
+        self.step = state.step;
+        self.plateau = self.plateau.zip(state.plateau).map(|(plateau, state)| plateau.resume(state));
+        self.stopping = self.stopping.zip(state.stopping).map(|(stopping, state)| stopping.resume(state));
+        Ok(self)
     }
 
     /// The learning rate of the update to come.

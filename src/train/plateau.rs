@@ -34,9 +34,9 @@ impl Plateau {
         Self { settings, convention, state: PlateauState { lr, best: None, bad_epochs: 0, cooldown: 0 } }
     }
 
-    /// Goes on from a saved [`Self::state`].
-    pub fn resume(settings: recipe::Plateau, convention: Convention, state: PlateauState) -> Self {
-        Self { settings, convention, state }
+    /// The same, going on from a saved [`Self::state`].
+    pub fn resume(self, state: PlateauState) -> Self {
+        Self { state, ..self }
     }
 
     /// What [`Self::resume`] needs.

@@ -3,7 +3,7 @@
 //! A [`Trainer`] is plain data beside the network: counters, the optimiser's memory, averages, the best weights. All
 //! randomness (orders, augmentation, dropout) is a function of the seed and of how many batches came before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,11 +13,12 @@ use super::ema::Ema;
 use super::fit::{Fitted, Tally, evaluate};
 use super::layer_lr::parameter_options;
 use super::objective::Objective;
-use super::observer::{EpochMetrics, Observer};
+use super::observer::{EpochMetrics, Moment, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
 use super::source::{FeatureBatch, Source};
+use super::state::{PaceState, PartialEpoch, Progress, TrainingState};
 use super::step::{Accumulator, backpropagate};
 use super::stream::Stream;
 use crate::data::loader::epoch_order;
@@ -41,6 +42,11 @@ pub struct Trainer<'a> {
     /// Of the training parts of all completed epochs.
     images: usize,
     seconds: f64,
+    /// Parameters that some phase trains or may change.
+    changing: BTreeSet<String>,
+    /// What the phase before the next epoch remembers, and the epoch to go on with; both of a restored state.
+    pace: Option<PaceState>,
+    partial: Option<PartialEpoch>,
 }
 
 /// The best epoch so far, and its weights.
@@ -60,11 +66,44 @@ pub enum Stopped {
 }
 
 /// What an epoch's training gave.
-#[derive(Default)]
 struct Trained {
     tally: Tally,
     /// Of the last update.
     lr: f64,
+    started: Instant,
+    /// Time that was spent on the epoch before it was resumed.
+    before: f64,
+}
+
+impl Trained {
+    fn begin(partial: Option<PartialEpoch>) -> Self {
+        let started = Instant::now();
+        match partial {
+            None => Self { tally: Tally::default(), lr: 0.0, started, before: 0.0 },
+            Some(p) => {
+                Self { tally: Tally::from_sums((p.loss, p.correct, p.count)), lr: p.lr, started, before: p.seconds }
+            }
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn partial(&self, batches: u64) -> PartialEpoch {
+        let (loss, correct, count) = self.tally.sums();
+        PartialEpoch { batches, loss, correct, count, lr: self.lr, seconds: self.seconds() }
+    }
+}
+
+/// Consecutive batches of the stream of training photos.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    /// Number of the first batch.
+    pub first: u64,
+    pub count: u64,
+    /// How many of them are done already.
+    pub done: u64,
 }
 
 /// Leads training through its batches.
@@ -80,11 +119,19 @@ pub(super) trait Course {
     fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool>;
     /// The learning rate of the next update.
     fn next_lr(&mut self) -> f64;
+    /// Sees training after an update that followed so many batches; false to end here.
+    ///
+    /// # Errors
+    /// If training cannot go on.
+    fn updated(&mut self, _: &Trainer<'_>, _: &Network, _batches: u64) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// An epoch of ordinary training.
 struct EpochCourse<'a> {
     epoch: usize,
+    batches: u64,
     pace: &'a mut Pace,
     observer: &'a mut dyn Observer,
     trained: Trained,
@@ -97,10 +144,6 @@ impl Course for EpochCourse<'_> {
     }
 
     fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool> {
-        if self.observer.stop_requested() {
-            self.interrupted = true;
-            return Ok(false);
-        }
         let lr = self.pace.lr();
         ensure!(
             output.loss.is_finite(),
@@ -118,6 +161,18 @@ impl Course for EpochCourse<'_> {
         self.trained.lr = self.pace.next_lr();
         self.trained.lr
     }
+
+    /// Only here, between updates, is training in a state to save: within one, gradients are summed up and statistics have moved.
+    fn updated(&mut self, trainer: &Trainer<'_>, network: &Network, batches: u64) -> Result<bool> {
+        // An epoch that has had its last update is brought to its end.
+        self.interrupted = batches < self.batches && self.observer.stop_requested();
+        let moment = if self.interrupted { Moment::Pause } else { Moment::Update };
+        if self.observer.checkpoint_due(moment) {
+            let partial = self.trained.partial(batches);
+            self.observer.checkpoint(&trainer.state(network, Some(self.pace.state()), Some(partial))?)?;
+        }
+        Ok(!self.interrupted)
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -127,7 +182,9 @@ impl<'a> Trainer<'a> {
     /// A usage error if the recipe names layers that the network does not have.
     pub fn new(recipe: &'a Recipe, objective: &'a Objective, graph: &Graph) -> Result<Self> {
         let phases = phases(recipe);
-        frozen_throughout(&phases, graph)?;
+        let layers = graph.layers.iter().skip(frozen_throughout(&phases, graph)?);
+        let changing = layers.flat_map(|layer| &layer.params).filter_map(|&p| graph.params.get(p));
+        let changing = changing.map(|spec| spec.name.clone()).collect();
         let mut optimizer = Optimizer::new(OptimizerConfig::from_recipe(&recipe.train));
         optimizer.set_options(parameter_options(graph, &recipe.train)?);
         Ok(Self {
@@ -141,12 +198,80 @@ impl<'a> Trainer<'a> {
             stopped: None,
             images: 0,
             seconds: 0.0,
+            changing,
+            pace: None,
+            partial: None,
         })
     }
 
-    /// Completed epochs.
-    pub fn epochs(&self) -> usize {
-        self.epoch
+    /// Everything that [`Self::restore`] needs, but the best weights: those lie where the observer has put them. `network` has its
+    /// raw weights, and its tensors are shared: an optimiser that works in place changes the state with them.
+    fn state(
+        &self,
+        network: &Network,
+        pace: Option<PaceState>,
+        partial: Option<PartialEpoch>,
+    ) -> Result<TrainingState> {
+        let stopped_early = match &self.stopped {
+            Some(Stopped::Early(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        let best = self.best.as_ref().map(|best| best.metrics);
+        let Self { epoch, images, seconds, .. } = *self;
+        let parameters = network.named_parameters().filter(|(spec, _)| self.changing.contains(&spec.name));
+        Ok(TrainingState {
+            progress: Progress { epoch, images, seconds, stopped_early, best, pace, partial },
+            parameters: parameters.map(|(spec, value)| (spec.name.clone(), value.clone())).collect(),
+            optimizer: self.optimizer.state()?,
+            average: self.ema.as_ref().map_or_else(|| Ok(BTreeMap::new()), Ema::state)?,
+        })
+    }
+
+    /// Goes back to a state that an observer was given, as if everything before it had just happened. Of the network only what
+    /// some phase trains or may change is set; the rest must have its initial values. `best` are the weights that the observer got
+    /// for the best epoch of the state.
+    ///
+    /// # Errors
+    /// If the state is that of another recipe or network.
+    pub fn restore(
+        &mut self,
+        network: &mut Network,
+        state: &TrainingState,
+        best: Option<BTreeMap<String, Tensor>>,
+    ) -> Result<()> {
+        let Progress { epoch, images, seconds, stopped_early, best: metrics, pace, partial } = state.progress.clone();
+        let planned = self.phases.last().map_or(0, |phase| phase.last);
+        ensure!(epoch <= planned, "the saved state is after epoch {epoch}, but there are {planned} epochs");
+        ensure!(
+            state.parameters.keys().eq(&self.changing),
+            "the saved state has other parameters than those that the recipe trains"
+        );
+        ensure!(metrics.is_some() == best.is_some(), "the best weights do not belong to the saved state");
+        network.set_parameters(&state.parameters)?;
+        self.optimizer.load_state(&state.optimizer)?;
+        match &mut self.ema {
+            Some(ema) => {
+                let device = network.device();
+                let average = state.average.iter().map(|(name, value)| Ok((name.clone(), value.to_device(device)?)));
+                ema.load_state(&average.collect::<Result<_>>()?)?;
+            }
+            None => ensure!(state.average.is_empty(), "the saved state has averaged weights, the recipe has none"),
+        }
+        (self.epoch, self.images, self.seconds) = (epoch, images, seconds);
+        self.stopped = stopped_early.map(Stopped::Early);
+        self.best = metrics.zip(best).map(|(metrics, weights)| Best { metrics, weights });
+        (self.pace, self.partial) = (pace, partial);
+        Ok(())
+    }
+
+    /// Whether anything has been trained.
+    pub fn has_begun(&self) -> bool {
+        self.epoch > 0 || self.partial.is_some()
+    }
+
+    /// The phase of the latest completed epoch; the first one before there is any.
+    pub fn latest_phase(&self) -> Option<&Phase> {
+        phase_of(&self.phases, self.epoch.max(1))
     }
 
     /// The user stopped it between two epochs.
@@ -190,6 +315,9 @@ impl<'a> Trainer<'a> {
         }
         let updates = self.batches_per_epoch(train).div_ceil(self.recipe.train.accumulate.max(1) as u64);
         let mut pace = Pace::new(&self.recipe.train, phase, updates);
+        if let Some(state) = self.pace.take() {
+            pace = pace.resume(&state)?;
+        }
         while self.epoch < phase.last && self.stopped.is_none() {
             self.one_epoch(&mut pace, network, train, val, observer)?;
         }
@@ -228,13 +356,12 @@ impl<'a> Trainer<'a> {
         val: Option<&dyn Source>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let started = Instant::now();
         let epoch = self.epoch + 1;
         let Some(trained) = self.train_epoch(epoch, pace, network, train, observer)? else {
             self.stopped = Some(Stopped::Interrupted);
             return Ok(());
         };
-        let training_seconds = started.elapsed().as_secs_f64();
+        let training_seconds = trained.seconds();
         self.images += trained.tally.count();
         self.seconds += training_seconds;
         if let Some(ema) = &mut self.ema {
@@ -251,7 +378,7 @@ impl<'a> Trainer<'a> {
             val_loss: evaluated.as_ref().map(Tally::loss),
             val_accuracy: evaluated.as_ref().map(Tally::accuracy),
             lr: trained.lr,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: trained.seconds(),
             images_per_second: trained.tally.count() as f64 / training_seconds,
         };
         observer.epoch(&metrics)?;
@@ -267,6 +394,21 @@ impl<'a> Trainer<'a> {
             observer.note(&format!("stopped early after epoch {epoch}: {reason}"));
             self.stopped = Some(Stopped::Early(reason));
         }
+        self.after_epoch(pace, network, observer)
+    }
+
+    /// Saves the state where that is due, and stops where that is asked for.
+    fn after_epoch(&mut self, pace: &Pace, network: &Network, observer: &mut dyn Observer) -> Result<()> {
+        let ends_phase = self.stopped.is_some() || self.phases.iter().any(|phase| phase.last == self.epoch);
+        let over = self.next_phase().is_none();
+        let stop = observer.stop_requested();
+        let moment = if ends_phase || stop { Moment::Pause } else { Moment::Epoch };
+        if observer.checkpoint_due(moment) {
+            observer.checkpoint(&self.state(network, Some(pace.state()), None)?)?;
+        }
+        if stop && !over {
+            self.stopped = Some(Stopped::Interrupted);
+        }
         Ok(())
     }
 
@@ -281,29 +423,33 @@ impl<'a> Trainer<'a> {
     ) -> Result<Option<Trained>> {
         let batches = self.batches_per_epoch(train);
         let first = (epoch as u64 - 1) * batches;
+        let partial = self.partial.take();
+        let done = partial.as_ref().map_or(0, |partial| partial.batches);
+        ensure!(done <= batches, "the saved state is after {done} batches of an epoch of {batches}");
         let photos = self.stream(train).pieces(first, batches).map(|piece| piece.order.len()).sum();
         observer.begin(&format!("epoch {epoch}/{}", self.recipe.train.epochs), photos);
-        let mut course = EpochCourse { epoch, pace, observer, trained: Trained::default(), interrupted: false };
-        let done = self.run(network, train, (first, batches), &mut course);
+        let trained = Trained::begin(partial);
+        let mut course = EpochCourse { epoch, batches, pace, observer, trained, interrupted: false };
+        let ran = self.run(network, train, Stretch { first, count: batches, done }, &mut course);
         let EpochCourse { trained, interrupted, .. } = course;
         observer.end();
-        done?;
+        ran?;
         Ok((!interrupted).then_some(trained))
     }
 
-    /// Trains on the `count` batches of the stream from the `first` on, or until `course` has seen enough.
+    /// Trains on what is left of a stretch, or until `course` has seen enough. What is done ends with an update.
     pub(super) fn run(
         &mut self,
         network: &mut Network,
         train: &dyn Source,
-        (first, count): (u64, u64),
+        Stretch { first, count, done }: Stretch,
         course: &mut dyn Course,
     ) -> Result<()> {
         let settings = &self.recipe.train;
         let dropout = random::mix(self.recipe.seed, random::hash_name("dropout"));
         let mut accumulator = Accumulator::default();
-        let mut step = 0;
-        for piece in self.stream(train).pieces(first, count) {
+        let mut step = done;
+        for piece in self.stream(train).pieces(first + done, count - done) {
             let key = random::mix(dropout, piece.pass);
             for (batch, index) in train.batches(&piece.order, settings.batch_size, piece.pass)?.zip(piece.first..) {
                 let batch = batch?;
@@ -318,7 +464,10 @@ impl<'a> Trainer<'a> {
                 accumulator.add(std::mem::take(&mut output.gradients), batch.labels.len())?;
                 // The last group of an epoch may be smaller.
                 if accumulator.batches() == settings.accumulate || step == count {
-                    self.update(network, &mut accumulator, course.next_lr()).context(place)?;
+                    self.update(network, &mut accumulator, course.next_lr()).with_context(|| place.clone())?;
+                    if !course.updated(self, network, step)? {
+                        return Ok(());
+                    }
                 }
             }
         }

@@ -1,0 +1,258 @@
+//! `ft resume`: goes on with a run that has ended before its time, as if it never had.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+
+use super::console::Console;
+use super::prepare::{Prepared, prepare};
+use super::training::{Resumed, Session, check_training, read_photos, shown_name};
+use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output};
+use crate::data::check::Manifest;
+use crate::error::{say, usage};
+use crate::files::sha256_file;
+use crate::recipe::{Recipe, load};
+use crate::runs::{self, Environment, Restored, Resumption, RunWriter, States, file};
+
+const EXAMPLES: &str = "\
+Examples:
+  ft resume latest                       the newest run, stopped by Ctrl-C, a crash, or the power
+  ft resume 20250131-1200                a run by its id or the beginning of it
+  ft resume latest --data moved/photos   its photos lie elsewhere now
+
+Weights, figures and predictions come out as if the run had never stopped, bit for bit on the CPU.";
+
+/// Photos that a message about changed ones names.
+const NAMED: usize = 5;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// latest, an id or its beginning, or the path of a run
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Where the photos lie now, if they were moved; they must be the same
+    #[arg(long, value_name = "PATH|NAME")]
+    data: Option<String>,
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runs: RunsArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Goes on with a run.
+///
+/// # Errors
+/// A usage error if the run has finished, is going on, or is not what it was: another recipe, other photos or weights. Any other
+/// for what fails.
+pub fn run(args: &Args) -> Result<()> {
+    let started = Instant::now();
+    args.machine.set_threads()?;
+    let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
+    refuse_finished(&run)?;
+    let name = shown_name(&run);
+    let environment = runs::read_environment(run.folder())?;
+    let device = device(args.machine.device, environment.as_ref()).open()?;
+    let data = args.data.as_ref().map(|data| from_here(data));
+    enter(environment.as_ref());
+    let recipe = read_recipe(&run, data.as_deref())?;
+    let mut console = Console::default();
+    console.log(&format!("run {}", run.folder().display()));
+    let restored = States::of(run.folder()).newest(&mut |line| say(line))?;
+    refuse_changed_recipe(&run, restored.as_ref())?;
+
+    let mut prepared = prepare(&recipe, args.machine.offline, &device, &mut console).with_context(|| {
+        format!("what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH", run.id())
+    })?;
+    check_training(&recipe, &prepared)?;
+    let now = Environment::collect(output::device_name(&device), prepared.weights.clone());
+    let mut environment = environment.unwrap_or_else(|| now.clone());
+    refuse_other_weights(&environment, &now)?;
+    interrupt::install()?;
+    let manifest = same_photos(&run, &environment, restored.as_ref(), &mut prepared, &mut console)?;
+    ensure!(!interrupt::requested(), "stopped before training went on; the run is as it was (ft resume {name})");
+    if data.is_some() || environment.data_root.is_none() {
+        environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+    }
+    announce(&console, &environment, &now, restored.as_ref());
+    let epochs = restored.as_ref().map_or(0, |restored| restored.state.progress.epoch);
+    run.rewind(epochs)?;
+    States::of(run.folder()).rewind(restored.as_ref())?;
+    run.record_resumption(&Resumption {
+        time: now.started,
+        ft_version: now.ft_version,
+        command: runs::command_line().trim_end().to_owned(),
+        cpu: now.cpu,
+        device: now.device,
+        threads: now.threads,
+        state: restored.as_ref().map(|restored| restored.name.clone()),
+        epoch: epochs,
+    })?;
+    Session { recipe: &recipe, run, name, environment, console, started, json: args.json }
+        .conduct(prepared, Some(Resumed { manifest, restored }))
+}
+
+/// The folder of the run. `latest` is the newest one, whatever has become of it: to go on with an older one instead would
+/// surprise.
+fn find(runs: &Path, which: &str) -> Result<PathBuf> {
+    if which != "latest" {
+        return runs::resolve(runs, which);
+    }
+    let newest = runs::list(runs)?.into_iter().next();
+    let newest = newest.ok_or_else(|| usage(format!("there are no runs in {}", runs.display())))?;
+    Ok(newest.folder)
+}
+
+fn refuse_finished(run: &RunWriter) -> Result<()> {
+    match runs::read_result(run.folder())? {
+        Some(result) if !result.interrupted => Err(usage(format!(
+            "the run {} has finished; there is nothing to resume (`ft runs` shows which runs are interrupted)",
+            run.id()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What began on the CPU goes on there, unless the user wants otherwise.
+fn device(asked: DeviceChoice, environment: Option<&Environment>) -> DeviceChoice {
+    match asked {
+        DeviceChoice::Auto if environment.is_some_and(|e| e.device == output::device_name(&Device::Cpu)) => {
+            DeviceChoice::Cpu
+        }
+        asked => asked,
+    }
+}
+
+/// A path of the command line as one that is the same from every folder; names of data sets stay names.
+fn from_here(data: &str) -> String {
+    let path = Path::new(data);
+    let absolute = path.exists().then(|| std::path::absolute(path).ok()).flatten();
+    absolute.map_or_else(|| data.to_owned(), |path| path.display().to_string())
+}
+
+/// Goes to the folder in which the run was started, where its relative paths lead to what they did, if it is still there.
+fn enter(environment: Option<&Environment>) {
+    if let Some(folder) = environment.and_then(|environment| environment.working_folder.as_ref())
+        && let Err(error) = std::env::set_current_dir(folder)
+    {
+        say(&format!("note: the folder in which the run was started, {folder}, cannot be entered: {error}"));
+    }
+}
+
+fn read_recipe(run: &RunWriter, data: Option<&str>) -> Result<Recipe> {
+    let path = run.path(file::RECIPE);
+    let text = path.to_str().context("the path of the run is no UTF-8 text")?;
+    let data = data.map(|data| format!("data.source={}", toml::Value::String(data.to_owned())));
+    load(text, &data.into_iter().collect::<Vec<_>>())
+}
+
+fn refuse_changed_recipe(run: &RunWriter, restored: Option<&Restored>) -> Result<()> {
+    let path = run.path(file::RECIPE);
+    match restored {
+        Some(restored) if restored.origin.recipe_sha256 != sha256_file(&path)? => Err(usage(format!(
+            "{} has changed since the run was stopped; undo that, or start a new run with it: ft recipe {}",
+            path.display(),
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_other_weights(then: &Environment, now: &Environment) -> Result<()> {
+    match (&then.weights, &now.weights) {
+        (Some(then), Some(now)) if then.sha256 != now.sha256 => Err(usage(format!(
+            "the weights {} are not those that the run was started with (sha256 {} now, {} then); put the old file back",
+            now.path, now.sha256, then.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads every photo once more and refuses other photos than those of the run.
+fn same_photos(
+    run: &RunWriter,
+    environment: &Environment,
+    restored: Option<&Restored>,
+    prepared: &mut Prepared,
+    console: &mut Console,
+) -> Result<Manifest> {
+    let manifest = read_photos(&mut prepared.dataset, console)?;
+    let known = restored.map_or(&environment.data_sha256, |restored| &restored.origin.data_sha256);
+    let now = manifest.split_hashes();
+    // Killed before the photos were looked at, a run can go on with any.
+    if known.is_empty() || *known == now {
+        return Ok(manifest);
+    }
+    let other: Vec<&str> =
+        now.iter().filter(|(split, hash)| known.get(*split) != Some(hash)).map(|e| e.0.as_str()).collect();
+    let differences = differences(&run.path(file::DATA), &manifest).unwrap_or_default();
+    Err(usage(format!(
+        "the photos in {} are not those of the run (split {}):{differences}\n  put them back, say where they lie now with --data PATH, \
+         or start a new run: ft recipe {}",
+        prepared.dataset.root.display(),
+        other.join(", "),
+        run.path(file::RECIPE).display()
+    )))
+}
+
+/// A line for each of the first photos that differ from `data.csv`; none if that cannot be read.
+fn differences(data: &Path, manifest: &Manifest) -> Option<String> {
+    let mut then = BTreeMap::new();
+    for row in csv::Reader::from_path(data).ok()?.into_records() {
+        let row = row.ok()?;
+        let [split, path, label, sha256] = [0, 1, 2, 3].map(|i| row.get(i).unwrap_or_default().to_owned());
+        then.insert(path, (split, label, sha256));
+    }
+    let mut lines = Vec::new();
+    for entry in &manifest.entries {
+        let difference = match then.remove(&entry.id) {
+            None => "is new".to_owned(),
+            Some((split, ..)) if split != entry.split.name() => format!("was in {split}, is in {}", entry.split.name()),
+            Some((_, label, _)) if label != entry.label => format!("was of class {label}, is of {}", entry.label),
+            Some((.., sha256)) if sha256 != entry.sha256 => "has another content".to_owned(),
+            Some(_) => continue,
+        };
+        lines.push(format!("{} {difference}", entry.id));
+    }
+    lines.extend(then.into_keys().map(|id| format!("{id} is missing")));
+    let more = lines.len().saturating_sub(NAMED);
+    let mut text: String = lines.iter().take(NAMED).map(|line| format!("\n    {line}")).collect();
+    if more > 0 {
+        text.push_str(&format!("\n    and {more} more"));
+    }
+    Some(text)
+}
+
+/// Says where training goes on, and what may keep the result from being the same.
+fn announce(console: &Console, then: &Environment, now: &Environment, restored: Option<&Restored>) {
+    match restored {
+        None => console.log("there is no saved state of training: the run starts from its beginning"),
+        Some(Restored { name, state, .. }) => {
+            let within = state.progress.partial.as_ref();
+            let within = within.map(|p| format!(" and {} batches of the next", p.batches)).unwrap_or_default();
+            let epochs = state.progress.epoch;
+            console.log(&format!("resumed from state/{name}: {epochs} epochs{within} are done"));
+        }
+    }
+    let differ = [
+        ("device", Some(&then.device), Some(&now.device)),
+        ("processor", then.cpu.as_ref(), now.cpu.as_ref()),
+        ("version of ft", Some(&then.ft_version), Some(&now.ft_version)),
+    ];
+    for (what, then, now) in differ {
+        if then != now {
+            let name = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unknown".to_owned());
+            console.log(&format!(
+                "note: another {what} than before ({}, it was {}); the result may differ in its last digits",
+                name(now),
+                name(then)
+            ));
+        }
+    }
+}
