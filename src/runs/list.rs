@@ -290,14 +290,6 @@ pub fn read_result(folder: &Path) -> Result<Option<RunResult>> {
     read_json(folder, file::RESULT)
 }
 
-/// What a run ran on; `None` if it did not come so far.
-///
-/// # Errors
-/// If its file is damaged.
-pub fn read_environment(folder: &Path) -> Result<Option<Environment>> {
-    read_json(folder, file::ENVIRONMENT)
-}
-
 fn modified(folder: &Path) -> Option<Timestamp> {
     fs::metadata(folder).and_then(|m| m.modified()).ok()?.try_into().ok()
 }

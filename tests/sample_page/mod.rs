@@ -190,6 +190,7 @@ fn environment() -> Environment {
             path: "cache/resnet50v2.safetensors".to_owned(),
             sha256: "25964ee25022d2e90dc92a540f745bf71050442442c041b0478920f2d7bb3b69".to_owned(),
         }),
+        working_folder: None,
         data_root: Some("photos/flower_photos".to_owned()),
         data_sha256: BTreeMap::from([("test".to_owned(), "f8bf66224c3af851".to_owned())]),
         started: "2026-11-25T20:13:05Z".to_owned(),
