@@ -256,7 +256,7 @@ impl Method {
             }
             let method: Self = name.parse()?;
             if methods.contains(&method) {
-                return Err(usage(format!("the method {} is there twice in '{text}'; once will do", method.name())));
+                return Err(usage(format!("the method {} comes twice in '{text}'; name it once", method.name())));
             }
             methods.push(method);
         }

@@ -12,7 +12,7 @@ fn lists_of_methods_are_read() {
     let some = Method::parse_list("Score-CAM, gradcam,guided backpropagation").unwrap();
     assert_eq!(some, [Method::ScoreCam, Method::GradCam, Method::GuidedBackpropagation]);
     for (text, said) in [
-        ("gradcam,hirescam,grad-cam", "gradcam is there twice"),
+        ("gradcam,hirescam,grad-cam", "gradcam comes twice"),
         ("all,gradcam", "'all'"),
         ("", "no explanation method"),
         (",", "there are all, cam, gradcam"),
