@@ -34,7 +34,7 @@ use crate::report::faithfulness::{Intervals, LeftOut, Subject, conclusions, figu
 const BATCH: usize = 4;
 /// Photos whose maps are compared with those of randomised networks: a mean of so many tells 0.9 from 1, and each costs the maps of
 /// two more networks.
-const SANITY_PHOTOS: usize = 20;
+const SANITY_PHOTOS: usize = 10;
 /// Seed of the choice of photos.
 const SEED: u64 = 0xfa17;
 /// Tiles in a row of a photo's sheet.
