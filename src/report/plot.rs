@@ -339,11 +339,21 @@ impl Pen {
     /// What each line means, in a row below the heading.
     fn legend<DB: DrawingBackend>(self, area: &DrawingArea<DB, Shift>, chart: &Chart) -> Drawn<DB> {
         let text = self.text(TICK, false, INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let (mut left, middle) = (self.px(92), self.px(46));
         let named = chart.series.iter().filter(|series| !series.name.is_empty());
         let lines = named.map(|series| (Some(series.style), &series.name));
-        for (style, name) in lines.chain(chart.marks.iter().map(|mark| (None, &mark.name))) {
-            let right = left + self.px(if style.is_some() { 44 } else { 20 });
+        let entries: Vec<_> = lines.chain(chart.marks.iter().map(|mark| (None, &mark.name))).collect();
+        let mut widths = 0;
+        for (_, name) in &entries {
+            widths += area.estimate_text_size(name, &text)?.0 as i32;
+        }
+        // Many names get shorter samples, and the row begins further left.
+        let width = |sample: i32, gap: i32| widths + entries.len() as i32 * self.px(sample + 7 + gap);
+        let room = area.dim_in_pixel().0 as i32;
+        let is_tight = self.px(92) + width(44, 18) > room;
+        let (sample, gap) = if is_tight { (26, 10) } else { (44, 18) };
+        let (mut left, middle) = (self.px(92).min(room - width(sample, gap)).max(self.px(4)), self.px(46));
+        for (style, name) in entries {
+            let right = left + self.px(if style.is_some() { sample } else { 20 });
             match style {
                 Some(style) => {
                     self.line(area, style, &[(left, middle), (right, middle)])?;
@@ -356,7 +366,7 @@ impl Pen {
             }
             left = right + self.px(7);
             area.draw_text(name, &text, (left, middle))?;
-            left += area.estimate_text_size(name, &text)?.0 as i32 + self.px(18);
+            left += area.estimate_text_size(name, &text)?.0 as i32 + self.px(gap);
         }
         Ok(())
     }
