@@ -3,10 +3,13 @@
 //! All intervals are at 95 %. The bootstrap draws with a fixed seed: the same data give the same interval, whatever the
 //! number of threads.
 
+mod student;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::random::{hash_name, mix};
+pub use student::{MeanDifference, welch};
 
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -15,7 +18,7 @@ const Z: f64 = 1.959_963_984_540_054;
 pub const RESAMPLES: usize = 2000;
 
 /// Between which values a figure lies with a confidence of 95 %.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
