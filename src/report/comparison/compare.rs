@@ -131,7 +131,7 @@ pub fn compare(records: &[Record]) -> Result<RunComparison> {
 }
 
 /// The photos with which both runs were tested.
-pub(super) fn common(first: &Record, other: &Record) -> Common {
+fn common(first: &Record, other: &Record) -> Common {
     Common::of(&first.judged(), &other.judged(), [first.trained_on(), other.trained_on()])
 }
 
@@ -207,7 +207,8 @@ fn short(hash: &str) -> String {
     hash.chars().take(12).collect()
 }
 
-fn compared_splits(records: &[Record]) -> Vec<ComparedSplit> {
+/// The photos of each split in each run.
+pub(super) fn compared_splits(records: &[Record]) -> Vec<ComparedSplit> {
     Split::ALL.iter().map(|split| compared_split(records, split.name())).collect()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::compare::{DifferingKey, LEVEL, common, differing};
+use super::compare::{DifferingKey, LEVEL, compared_splits, differing};
 use super::label;
 use super::record::{Figures, Record};
 use super::words::{self, points};
@@ -16,7 +16,7 @@ use crate::statistics::{MeanDifference, Repeats, repeats, welch};
 /// Groups of runs beside each other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupComparison {
-    /// In the order of their first runs; the others are compared with the first.
+    /// In the order of their first runs; each is compared with the first that has the same test photos.
     pub groups: Vec<Group>,
     /// What of recipe, program and machine is not the same in all groups; within a group only seeds, program and machine may differ.
     pub differing: Vec<DifferingKey>,
@@ -41,8 +41,10 @@ pub struct Group {
     pub best_val_accuracy: Option<Repeats>,
     pub epochs: Option<Repeats>,
     pub seconds: Option<Repeats>,
-    /// Of the mean accuracies, by Welch's t test; `None` for the first, for other photos, and without repeats.
-    pub against_first: Option<MeanDifference>,
+    /// The first group with the same test photos, if that is another one.
+    pub against: Option<String>,
+    /// Of the mean accuracies, by Welch's t test; `None` without repeats in both.
+    pub difference: Option<MeanDifference>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,8 +72,8 @@ fn key(record: &Record) -> Option<Key> {
     Some((recipe, sha256(&photos), weights))
 }
 
-/// Groups runs that repeat each other, and compares the groups with the first. A run whose recipe cannot be read is a group of its
-/// own.
+/// Groups runs that repeat each other, and compares each group with the first that has the same test photos. A run whose recipe
+/// cannot be read is a group of its own.
 ///
 /// # Errors
 /// If there are no runs.
@@ -92,20 +94,45 @@ pub fn compare_groups(records: &[Record]) -> Result<GroupComparison> {
         cautions.extend(of_group(group, runs));
     }
     let mut verdicts = Vec::new();
-    if let (Some((first, others)), Some((first_run, other_runs))) = (groups.split_first_mut(), firsts.split_first()) {
-        for (group, run) in others.iter_mut().zip(other_runs) {
-            let common = common(first_run, run);
-            cautions.extend(words::of_pair((&first.label, first_run), (&group.label, run), &common));
-            let photos = |record: &Record| record.figures.as_ref().map(|figures| figures.photos);
-            let same = photos(first_run) == Some(common.pairs.len()) && photos(run) == photos(first_run);
-            if let (true, Some(one), Some(two)) = (same, first.accuracy, group.accuracy) {
-                group.against_first = welch(&one, &two);
-                verdicts.push(verdict(first, group, (&one, &two)));
+    let tested: Vec<Option<String>> = firsts.iter().map(tested_with).collect();
+    for i in 1..groups.len() {
+        let own = tested.get(i);
+        let reference = tested.iter().take(i).position(|other| other.is_some() && Some(other) == own);
+        let [Some(first), Some(own)] = [groups.get(reference.unwrap_or(0)).cloned(), groups.get(i).cloned()] else {
+            continue;
+        };
+        match (reference, first.accuracy, own.accuracy) {
+            (Some(_), Some(one), Some(two)) => {
+                let difference = welch(&one, &two);
+                verdicts.push(verdict(&first, &own, (&one, &two), difference.as_ref()));
+                if let Some(group) = groups.get_mut(i) {
+                    group.against = Some(first.label);
+                    group.difference = difference;
+                }
             }
+            (None, _, Some(two)) => cautions.push(format!(
+                "{} was tested with other photos ({}) than the groups before it: it is compared with none of them.",
+                own.label,
+                own.photos.unwrap_or(two.count)
+            )),
+            _ => {}
         }
+    }
+    cautions.extend(words::of_splits(&compared_splits(&firsts)));
+    if let Some((first, others)) = firsts.split_first() {
+        cautions.extend(words::of_leaks(first, others));
     }
     let differing = differing(&firsts).into_iter().filter(|key| key.key != "seed").collect();
     Ok(GroupComparison { groups, differing, verdicts, cautions })
+}
+
+/// Hash of the photos that a run was tested with; `None` if that is not known.
+fn tested_with(record: &Record) -> Option<String> {
+    let judged = record.judged();
+    let mut photos: Vec<String> =
+        judged.iter().map(|photo| format!("{} {}\n", photo.sha256.unwrap_or(photo.path), photo.truth)).collect();
+    photos.sort_unstable();
+    (!photos.is_empty()).then(|| sha256(photos.concat().as_bytes()))
 }
 
 fn group(label: String, runs: &[&Record]) -> Group {
@@ -131,7 +158,8 @@ fn group(label: String, runs: &[&Record]) -> Group {
         best_val_accuracy: of(&|run| run.info.best_val_accuracy),
         epochs: of(&|run| Some(run.info.epochs as f64)),
         seconds: of(&|run| Some(run.info.seconds)),
-        against_first: None,
+        against: None,
+        difference: None,
     }
 }
 
@@ -167,10 +195,15 @@ fn of_group(group: &Group, runs: &[&Record]) -> Vec<String> {
     said
 }
 
-fn verdict(first: &Group, other: &Group, (one, two): (&Repeats, &Repeats)) -> String {
+fn verdict(
+    first: &Group,
+    other: &Group,
+    (one, two): (&Repeats, &Repeats),
+    difference: Option<&MeanDifference>,
+) -> String {
     let (a, b) = (&first.label, &other.label);
     let means = format!("{:.4} against {:.4} in the mean of {} and {} runs", two.mean, one.mean, two.count, one.count);
-    let Some(difference) = &other.against_first else {
+    let Some(difference) = difference else {
         let step = points(two.mean - one.mean);
         return format!(
             "Whether {a} or {b} is better is not known ({means}, {step} points): that takes repeats with several seeds of both."

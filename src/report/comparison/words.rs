@@ -37,7 +37,8 @@ pub fn verdict(names: (&str, &str), split: &str, against: &Against, comparisons:
         return format!("{first} and {own} cannot be told apart: {place} they are right and wrong alike (p = 1).");
     }
     let p_value = match comparisons {
-        1 => p(difference.p_value),
+        // Nobody needs the digits of a chance of one in ten thousand.
+        _ if p(difference.p_value) == p(*corrected_p) => p(*corrected_p),
         _ => format!(
             "{}, {} corrected for {comparisons} comparisons",
             p(difference.p_value),
@@ -106,9 +107,11 @@ pub fn of_pair((a, first): (&str, &Record), (b, other): (&str, &Record), common:
         ));
     } else if found + common.seen_by_one < one.photos.max(two.photos) {
         said.push(format!(
-            "{a} was tested with {} photos and {b} with {}, of which {found} are the same: their accuracies cannot be compared as they \
+            "{a} was tested with {} photos and {b} with {}, of which {} the same: their accuracies cannot be compared as they \
              stand, and the difference is that on these {found}.",
-            one.photos, two.photos
+            one.photos,
+            two.photos,
+            are(found)
         ));
     }
     if common.seen_by_one > 0 {
