@@ -3,9 +3,13 @@
 //! All intervals are at 95 %. The bootstrap draws with a fixed seed: the same data give the same interval, whatever the
 //! number of threads.
 
+mod student;
+
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::random::{hash_name, mix};
+pub use student::{MeanDifference, welch};
 
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -14,7 +18,7 @@ const Z: f64 = 1.959_963_984_540_054;
 pub const RESAMPLES: usize = 2000;
 
 /// Between which values a figure lies with a confidence of 95 %.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
@@ -100,6 +104,44 @@ pub fn mcnemar(gained: usize, lost: usize) -> f64 {
     (2.0 * (log_largest + f64::ln(tail)).exp()).min(1.0)
 }
 
+/// What repeats of one measurement say together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Repeats {
+    pub count: usize,
+    pub mean: f64,
+    /// Standard deviation of the sample, with `count - 1` below the sum; `None` of a single one.
+    pub deviation: Option<f64>,
+}
+
+/// Mean and standard deviation of repeats, e.g. of one recipe with several seeds; `None` of nothing.
+pub fn repeats(values: impl IntoIterator<Item = f64>) -> Option<Repeats> {
+    let values: Vec<f64> = values.into_iter().collect();
+    let count = values.len();
+    if count == 0 {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / count as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let deviation = (count > 1).then(|| (squares / (count - 1) as f64).sqrt());
+    Some(Repeats { count, mean, deviation })
+}
+
+/// Holm's correction (1979) of p values that were asked for together: with these, the chance that any of the tests finds a
+/// difference where there is none stays below the level. In the order given.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<(usize, f64)> = p_values.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut corrected = vec![0.0; p_values.len()];
+    let mut largest = 0.0f64;
+    for (rank, (index, p)) in order.into_iter().enumerate() {
+        largest = largest.max(p * (p_values.len() - rank) as f64).min(1.0);
+        if let Some(value) = corrected.get_mut(index) {
+            *value = largest;
+        }
+    }
+    corrected
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -135,6 +177,27 @@ mod tests {
         assert!((p - 0.529_16).abs() < 5e-4, "{p}");
         let tiny = mcnemar(1_000, 9_000);
         assert!((0.0..1e-300).contains(&tiny), "{tiny}");
+    }
+
+    #[test]
+    fn repeats_have_the_mean_and_deviation_of_a_sample() {
+        // Mean 3, squares 4 + 1 + 0 + 1 + 4, divided by 4.
+        let five = repeats([1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        assert_eq!((five.count, five.mean, five.deviation), (5, 3.0, Some(2.5f64.sqrt())));
+        assert_eq!(repeats([0.5]), Some(Repeats { count: 1, mean: 0.5, deviation: None }));
+        assert_eq!(repeats([0.25, 0.25]).unwrap().deviation, Some(0.0));
+        assert_eq!(repeats([]), None);
+    }
+
+    #[test]
+    fn holm_multiplies_the_smallest_most_and_keeps_the_order() {
+        // R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm"): 0.03 0.06 0.06 0.02.
+        let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
+        for (value, expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+            close(*value, expected, 1e-12);
+        }
+        assert_eq!(holm(&[0.7, 0.9]), [1.0, 1.0]);
+        assert_eq!((holm(&[0.2]), holm(&[])), (vec![0.2], vec![]));
     }
 
     #[test]
