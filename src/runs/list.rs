@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::labels;
 use super::query::Value;
+use super::sweeps::{Membership, read_memberships};
 use super::write::{RunResult, is_running, read_epochs};
 use super::{Environment, file};
 use crate::error::{nearest, suggestion, usage};
@@ -71,6 +72,8 @@ pub struct RunInfo {
     pub tags: Vec<String>,
     /// What the user wrote about it.
     pub note: Option<String>,
+    /// Sweeps that it is part of.
+    pub sweeps: Vec<Membership>,
     /// What is wrong with the folder, or why the run failed.
     pub problem: Option<String>,
     /// Keys of the recipe, dotted, with their values.
@@ -169,6 +172,7 @@ pub fn info(folder: &Path) -> RunInfo {
         has_model: folder.join(file::BEST).is_file(),
         tags: labels::read_tags(folder),
         note: labels::read_note(folder),
+        sweeps: read_memberships(folder),
         keys: recipe.as_ref().map(flattened).unwrap_or_default(),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         folder: folder.to_owned(),
@@ -201,7 +205,7 @@ fn flattened(table: &toml::Table) -> BTreeMap<String, Value> {
 }
 
 /// Fields of a run that [`RunInfo::values`] knows besides the keys of its recipe.
-pub const FIELDS: [&str; 13] = [
+pub const FIELDS: [&str; 15] = [
     "id",
     "status",
     "recipe",
@@ -214,6 +218,8 @@ pub const FIELDS: [&str; 13] = [
     "started",
     "tag",
     "note",
+    "sweep",
+    "point",
     "problem",
 ];
 
@@ -242,6 +248,8 @@ impl RunInfo {
             "started" => text(&self.started),
             "tag" => self.tags.iter().cloned().map(Value::Text).collect(),
             "note" => optional(&self.note),
+            "sweep" => self.sweeps.iter().map(|s| Value::Text(s.sweep.clone())).collect(),
+            "point" => self.sweeps.iter().map(|s| Value::Text(s.point.clone())).collect(),
             "problem" => optional(&self.problem),
             key => self.keys.get(key).cloned().into_iter().collect(),
         }

@@ -337,12 +337,14 @@ pub(super) fn remove_partial_files(folder: &Path) -> Result<()> {
 
 /// The command line, quoted so that a POSIX shell reads it back.
 pub fn command_line() -> String {
-    let quote = |argument: std::ffi::OsString| {
-        let text = argument.to_string_lossy().into_owned();
-        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-    };
+    let quote = |argument: std::ffi::OsString| quoted(&argument.to_string_lossy());
     std::env::args_os().map(quote).collect::<Vec<_>>().join(" ") + "\n"
+}
+
+/// A word as a POSIX shell reads it back.
+pub fn quoted(text: &str) -> String {
+    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Whether the process that wrote the run still lives: only then the lock is taken.

@@ -28,7 +28,7 @@ Examples:
   ft runs export --format xlsx --out runs.xlsx
 
 A condition compares a field (id, status, recipe, dataset, model, epochs, best_val_accuracy, test_accuracy, seconds, started, tag, note,
-or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not and parentheses; `none` is what a run has not.";
+sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not and parentheses; `none` is what a run has not.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -185,7 +185,7 @@ fn short_name(dataset: &str) -> String {
 }
 
 /// `2.5s`, `3m07s`, `1h02m`.
-fn duration(seconds: f64) -> String {
+pub(in crate::cli) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..60 => format!("{seconds:.1}s"),
