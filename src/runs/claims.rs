@@ -247,6 +247,13 @@ impl Owner {
         }
     }
 
+    /// Whether it is this process, whatever it asked with.
+    pub fn is_this_process(&self) -> bool {
+        let own = Self::this_process();
+        (&own.host, own.pid, &own.machine, own.process_start)
+            == (&self.host, self.pid, &self.machine, self.process_start)
+    }
+
     fn unknown() -> Self {
         Self { host: "unknown".to_owned(), pid: 0, since: String::new(), machine: None, process_start: None, nonce: 0 }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::claims::Claims;
 use super::{RunInfo, Status, file, list};
 use crate::recipe;
 
@@ -100,7 +101,54 @@ impl Index {
     }
 }
 
+/// Folder beside the runs for what sweeps need. It is no run.
+pub const FOLDER: &str = ".sweeps";
+
+/// Who is at which run, for the sweeps in a folder of runs.
+pub fn claims(runs: &Path) -> Claims {
+    Claims::new(&runs.join(FOLDER).join("claims"))
+}
+
+/// What the claim of a run is called whose recipe has this identity.
+pub fn claim_key(identity: &str) -> &str {
+    identity.get(..32).unwrap_or(identity)
+}
+
+/// Whether the sweep of another process is at the run that a folder is of. Where two folders are of one recipe, the claim is of the one that has not ended.
+pub(super) fn is_claimed(folder: &Path) -> bool {
+    let Some(runs) = folder.parent() else { return false };
+    let owner = identity(folder).map(|identity| claims(runs).owner(claim_key(&identity)));
+    matches!(owner, Some(Ok(Some(owner))) if !owner.is_this_process()) && !folder.join(file::RESULT).exists()
+}
+
 fn identity(folder: &Path) -> Option<String> {
     let path = folder.join(file::RECIPE);
     recipe::load(path.to_str()?, &[]).ok()?.identity().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::Taken;
+    use super::*;
+
+    #[test]
+    fn without_locks_a_claim_tells_that_a_run_goes_on() {
+        let runs = tempfile::TempDir::new().unwrap();
+        let folder = runs.path().join("20250131-235959-cnn-basic-1a2b");
+        fs::create_dir(&folder).unwrap();
+        let recipe = recipe::load("cnn-basic", &[]).unwrap();
+        fs::write(folder.join(file::RECIPE), recipe.to_toml().unwrap()).unwrap();
+        assert!(!is_claimed(&folder));
+        let taken = claims(runs.path()).take(claim_key(&recipe.identity().unwrap())).unwrap();
+        let Taken::Mine(claim) = taken else { panic!("it is free") };
+        assert!(!is_claimed(&folder), "its own claim keeps no process from anything");
+        drop(claim);
+        let claim =
+            runs.path().join(FOLDER).join("claims").join(format!("{}.1", claim_key(&recipe.identity().unwrap())));
+        fs::write(claim, r#"{"host":"node17","pid":1,"since":"","machine":"another","process_start":5,"nonce":1}"#)
+            .unwrap();
+        assert!(is_claimed(&folder));
+        fs::write(folder.join(file::RESULT), "{}").unwrap();
+        assert!(!is_claimed(&folder), "it has ended");
+    }
 }

@@ -12,10 +12,11 @@ use anyhow::{Result, bail};
 use super::super::{DeviceChoice, interrupt};
 use super::arguments::Args;
 use super::child::ChildRun;
+use super::counted;
 use super::progress::Progress;
 use crate::recipe::sweep::{Point, Sweep, Trial};
 use crate::runs::claims::{Claim, Claims, Owner, Taken};
-use crate::runs::sweeps::{Index, Membership, join};
+use crate::runs::sweeps::{self, Index, Membership, claim_key, join};
 use crate::runs::{RunInfo, Status};
 
 /// Between two looks at what goes on here.
@@ -23,9 +24,6 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Between two looks at what other processes have done.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// Folder beside the runs for what sweeps need: claims and logs. It is no run.
-const FOLDER: &str = ".sweeps";
 
 /// A run that the sweep asks for.
 #[derive(Clone, Copy)]
@@ -87,7 +85,7 @@ impl<'s> Conductor<'s> {
     /// If that cannot be found out.
     pub fn new(args: &'s Args, sweep: &'s Sweep) -> Result<Self> {
         let runs = args.runs.runs.clone();
-        let claims = Claims::new(&runs.join(FOLDER).join("claims"));
+        let claims = sweeps::claims(&runs);
         Ok(Self {
             sweep,
             args,
@@ -192,7 +190,7 @@ impl<'s> Conductor<'s> {
 
     fn claim_and_start(&mut self, wanted: Wanted<'s>) -> Result<()> {
         let identity = &wanted.trial.identity;
-        let claim = match self.claims.take(identity.get(..32).unwrap_or(identity))? {
+        let claim = match self.claims.take(claim_key(identity))? {
             Taken::Mine(claim) => claim,
             Taken::Held(owner) => {
                 if self.told.insert(identity.clone(), owner.clone()).as_ref() != Some(&owner) {
@@ -215,7 +213,7 @@ impl<'s> Conductor<'s> {
             None => self.recipe_arguments(wanted),
             Some(folder) => self.resume_arguments(folder),
         };
-        let log = self.runs.join(FOLDER).join("logs");
+        let log = self.runs.join(sweeps::FOLDER).join("logs");
         let log = log.join(format!("{}-{}.log", self.sweep.name, identity.get(..16).unwrap_or(identity)));
         let membership = self.membership(wanted);
         if let Some(folder) = &resumed {
@@ -368,14 +366,14 @@ impl<'s> Conductor<'s> {
     fn stopped(&mut self, wanted: &[Wanted<'s>]) -> Result<()> {
         let going = self.going.len();
         if going > 0 {
-            self.progress.say(&format!("stopping {going} runs, which keep what they have reached"));
+            self.progress.say(&format!("stopping {}; what was reached is kept", counted(going, "run")));
         }
         self.stop_all();
         self.index.read(&self.runs)?;
         let done = wanted.iter().filter(|wanted| matches!(self.state(**wanted), State::Done)).count();
         bail!(
-            "stopped: {done} of {} runs are done; the same command goes on with the others: ft sweep {}",
-            wanted.len(),
+            "stopped: {done} of {} done; the same command goes on with the others: ft sweep {}",
+            counted(wanted.len(), "run"),
             self.args.file.display()
         )
     }
@@ -417,6 +415,6 @@ impl<'s> Conductor<'s> {
         }
         let list: String = self.failed.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect();
         let again = format!("\n  try them again: ft sweep {} --retry-failed", self.args.file.display());
-        bail!("{} runs failed:{list}{again}", self.failed.len())
+        bail!("{} failed:{list}{again}", counted(self.failed.len(), "run"))
     }
 }

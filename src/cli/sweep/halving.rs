@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::conductor::{Conductor, Wanted};
+use super::counted;
 use super::results::best_monitored;
 use crate::recipe::Monitor;
 use crate::recipe::sweep::{Halving, Point, Sweep};
@@ -15,7 +16,8 @@ use crate::runs::RunInfo;
 pub fn conduct<'s>(conductor: &mut Conductor<'s>, sweep: &'s Sweep, halving: &Halving) -> Result<()> {
     let mut points: Vec<&'s Point> = sweep.points.iter().collect();
     for (rung, epochs) in halving.epochs.iter().enumerate() {
-        conductor.say(&format!("rung {}/{}: {} points, {epochs} epochs", rung + 1, halving.epochs.len(), points.len()));
+        let (of, what) = (halving.epochs.len(), counted(points.len(), "point"));
+        conductor.say(&format!("rung {}/{of}: {what}, {}", rung + 1, counted(*epochs, "epoch")));
         let trials =
             points.iter().flat_map(|point| point.rungs.get(rung).into_iter().flatten().map(|trial| (*point, trial)));
         let wanted: Vec<Wanted<'s>> = trials.map(|(point, trial)| Wanted { point, trial }).collect();
@@ -55,7 +57,8 @@ pub fn survivors<'s, 'r>(
 /// A line for each rung.
 pub fn describe(halving: &Halving, points: usize) -> Vec<String> {
     let rung = |(rung, epochs): (usize, &usize)| {
-        format!("rung {}: {} points, {epochs} epochs, anew", rung + 1, halving.survivors(points, rung))
+        let (what, epochs) = (counted(halving.survivors(points, rung), "point"), counted(*epochs, "epoch"));
+        format!("rung {}: {what}, {epochs}, anew", rung + 1)
     };
     halving.epochs.iter().enumerate().map(rung).collect()
 }

@@ -62,6 +62,11 @@ fn trials(sweep: &Sweep) -> Result<Vec<Wanted<'_>>> {
     Ok(sweep.trials().map(|(point, trial)| Wanted { point, trial }).collect())
 }
 
+/// `1 run`, `2 runs`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What would be run.
 fn list(args: &Args, sweep: &Sweep) -> Result<()> {
     let first_rung = |point: &'_ Point| point.rungs.first().cloned().unwrap_or_default();
@@ -77,7 +82,8 @@ fn list(args: &Args, sweep: &Sweep) -> Result<()> {
         text.push_str(&format!("{}  seeds {}\n", point.name, seeds.join(", ")));
     }
     print(&text)?;
-    say(&format!("sweep {}: {} points, {runs} runs of {}", sweep.name, sweep.points.len(), sweep.recipe));
+    let (points, runs) = (counted(sweep.points.len(), "point"), counted(runs, "run"));
+    say(&format!("sweep {}: {points}, {runs} of {}", sweep.name, sweep.recipe));
     if let Some(halving) = &sweep.halving {
         halving::describe(halving, sweep.points.len()).iter().for_each(|line| say(line));
     }

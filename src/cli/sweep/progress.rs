@@ -49,6 +49,7 @@ impl Progress {
         self.done = 0;
         if let Some((_, bar)) = &self.lines {
             bar.reset();
+            bar.set_length(total as u64);
         }
     }
 
@@ -114,7 +115,7 @@ impl Progress {
             going.iter().map(|(name, folder, epochs)| how_far(name, folder.as_deref(), *epochs)).collect();
         let Some((all, bar)) = &self.lines else {
             let left = self.time_left().map(|left| format!(", {left}")).unwrap_or_default();
-            say(&format!("{}/{} runs are done{left}", self.done, self.total));
+            say(&format!("{} of {} runs done{left}", self.done, self.total));
             return lines.iter().for_each(|line| say(line));
         };
         while self.runs.len() > lines.len() {

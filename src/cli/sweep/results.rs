@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::output::{print, print_json};
 use super::arguments::{Args, Format};
+use super::counted;
 use super::halving::survivors;
 use crate::error::say;
 use crate::files::write_atomically;
@@ -131,11 +132,11 @@ impl Results {
         match &args.out {
             Some(path) => {
                 write_atomically(path, |out| Ok(out.write_all(text.as_bytes())?))?;
-                say(&format!("{} points: {}", self.points.len(), path.display()));
+                say(&format!("{}: {}", counted(self.points.len(), "point"), path.display()));
             }
             None => print(&text)?,
         }
-        self.legend(args.metric).iter().for_each(|line| say(line));
+        self.legend(args).iter().for_each(|line| say(line));
         Ok(())
     }
 
@@ -233,27 +234,28 @@ impl Results {
     }
 
     /// What the table does not say.
-    fn legend(&self, metric: Metric) -> Vec<String> {
+    fn legend(&self, args: &Args) -> Vec<String> {
         let mut lines = vec![format!(
-            "sweep {}: {} of {} runs are done{}",
+            "sweep {}: {} of {} done{}",
             self.sweep,
             self.finished,
-            self.runs,
+            counted(self.runs, "run"),
             match self.failed {
                 0 => String::new(),
                 failed => format!(", {failed} failed"),
             }
         )];
-        if self.finished > 0 {
+        let read_by_people = !args.json && args.format != Format::Csv;
+        if self.finished > 0 && read_by_people {
             let among = if self.halving { " among those that reached the last rung" } else { "" };
             let how = "mean ± standard deviation of the runs of a point";
-            lines.push(format!("{how}; * the best by {}{among}", metric.field()));
+            lines.push(format!("{how}; * the best by {}{among}", args.metric.field()));
         }
-        if self.points.iter().any(|point| point.standing == Standing::NotToldApart) {
+        if read_by_people && self.points.iter().any(|point| point.standing == Standing::NotToldApart) {
             lines.push(format!("~ not told apart from it: the difference may be chance (Welch's test, p ≥ {LEVEL})"));
         }
         let compared = |point: &&PointResult| point.standing == Standing::Unknown && !point.runs.is_empty();
-        if self.points.iter().any(|point| compared(&point)) {
+        if read_by_people && self.points.iter().any(|point| compared(&point)) {
             lines.push(
                 "where a point was run once nobody can say what is chance; `repeats = 3` in the file would tell"
                     .to_owned(),

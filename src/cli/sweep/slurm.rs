@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::super::DeviceChoice;
 use super::super::output::print;
 use super::arguments::Args;
-use super::trials;
+use super::{counted, trials};
 use crate::error::say;
 use crate::files::write_atomically;
 use crate::recipe::sweep::Sweep;
@@ -32,7 +32,7 @@ pub fn run(args: &Args, sweep: &Sweep) -> Result<()> {
     }
     let Some(path) = &args.out else { return print(&text) };
     write_atomically(path, |out| Ok(out.write_all(text.as_bytes())?))?;
-    say(&format!("{count} tasks: submit them with sbatch {}", path.display()));
+    say(&format!("{}: submit with sbatch {}", counted(count, "task"), path.display()));
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn script(args: &Args, sweep: &Sweep, count: usize) -> Result<String> {
     Ok(format!(
         r#"#!/bin/bash
 {directives}
-# {count} runs of the sweep {name}, one a task, all recorded in
+# {runs_counted} of the sweep {name}, one a task, all recorded in
 #   {runs_shown}
 # which must lie on a file system that all nodes share. Partition, memory, GPUs and the like: give them to sbatch, or add them above.
 #
@@ -86,6 +86,7 @@ cd {here}
 exec {program} sweep {file_shown} --task "$SLURM_ARRAY_TASK_ID/{count}" --threads "${{SLURM_CPUS_PER_TASK:-{threads}}}" \
     {options}
 "#,
+        runs_counted = counted(count, "run"),
         name = sweep.name,
         runs_shown = text(&runs),
         file_shown = text(&file),

@@ -24,6 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{Monitor, Recipe};
+use crate::error::usage;
 
 /// Most points times seeds that a sweep may have.
 pub const MOST_TRIALS: usize = 100_000;
@@ -93,6 +94,12 @@ impl Sweep {
     /// # Errors
     /// A usage error that lists everything wrong with the file, the recipe and each point; any other if a file cannot be read.
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
+        if !path.is_file() {
+            return Err(usage(format!(
+                "there is no sweep file {}; `ft sweep --help` shows what one says",
+                path.display()
+            )));
+        }
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {}", path.display()))?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));

@@ -289,15 +289,16 @@ fn random(node: &Node, problems: &mut Problems) -> Option<Random> {
         format!("must be from 1 to 10000, it is {}", random.count)
     });
     let drawn = without(node, &["count", "seed"]);
-    for (path, node) in entries(&drawn, &is_distribution) {
+    let drawn = entries(&drawn, &is_distribution);
+    problems.require(!drawn.is_empty(), "random", || {
+        "draws nothing: name keys of the recipe, such as train.lr = { log_uniform = [1e-5, 1e-2] }".to_owned()
+    });
+    for (path, node) in drawn {
         match Distribution::read(node) {
             Ok(distribution) => random.keys.push((path, distribution, node.clone())),
             Err(message) => problems.at_key(&format!("random.{}", path.join(".")), &message),
         }
     }
-    problems.require(!random.keys.is_empty(), "random", || {
-        "draws nothing: name keys of the recipe, such as train.lr = { log_uniform = [1e-5, 1e-2] }".to_owned()
-    });
     Some(random)
 }
 
