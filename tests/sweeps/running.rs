@@ -200,11 +200,34 @@ fn halving_trains_the_best_of_each_rung_anew_for_longer() {
         .collect();
     assert_eq!(found, expected);
     assert_eq!(run_folders(&shop, "runs").len(), 2 * (5 + 3 + 2));
+    assert_eq!((&table["runs"], &table["finished"]), (&20.into(), &20.into()));
+    sweep(&shop, &["--plan", "slurm"]).code(2).says(&["each rung depends on the one before"]);
     let again = sweep(&shop, &[]).code(0);
     assert!(!again.stderr.contains("started"), "{}", again.all());
     // The first lines are those of the last rung.
     let epochs: Vec<u64> = points.iter().map(|point| point["epochs"].as_u64().unwrap()).collect();
     assert!(epochs.is_sorted_by(|a, b| a >= b), "{epochs:?}");
+}
+
+#[test]
+fn a_rung_that_is_not_complete_holds_the_next_one() {
+    let shop = workshop(
+        r#"
+        recipe = "plain.toml"
+        set.train.epochs = 2
+        halving.min_epochs = 1
+        [[variant]]
+        name = "good"
+        [[variant]]
+        name = "later"
+        set.weights.source = "later.safetensors"
+        set.weights.missing = []
+        "#,
+    );
+    let outcome =
+        sweep(&shop, &[]).code(1).says(&["later seed=0: failed: ", "the next rung has to wait", "1 run failed"]);
+    assert!(outcome.stdout.contains("good"), "{}", outcome.all());
+    assert_eq!(run_folders(&shop, "runs").len(), 1);
 }
 
 /// Processes that a process has started.

@@ -400,6 +400,11 @@ impl<'s> Conductor<'s> {
         self.index.run(identity).filter(|run| run.status == Status::Finished)
     }
 
+    /// Whether it is on record how a run ended, as [`Self::conduct`] has left it.
+    pub fn has_ended(&self, identity: &str) -> bool {
+        self.index.run(identity).is_some_and(|run| matches!(run.status, Status::Finished | Status::Failed))
+    }
+
     /// A line for the user.
     pub fn say(&self, line: &str) {
         self.progress.say(line);

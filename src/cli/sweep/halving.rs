@@ -22,6 +22,11 @@ pub fn conduct<'s>(conductor: &mut Conductor<'s>, sweep: &'s Sweep, halving: &Ha
             points.iter().flat_map(|point| point.rungs.get(rung).into_iter().flatten().map(|trial| (*point, trial)));
         let wanted: Vec<Wanted<'s>> = trials.map(|(point, trial)| Wanted { point, trial }).collect();
         conductor.conduct(&wanted)?;
+        // A run that failed before it had a folder is not on record: whoever looks there later could not tell how the rung ended.
+        if !wanted.iter().all(|wanted| conductor.has_ended(&wanted.trial.identity)) {
+            conductor.say("the next rung has to wait until this one is complete");
+            return Ok(());
+        }
         let count = halving.survivors(sweep.points.len(), rung + 1);
         points = survivors(&points, rung, halving.monitor, count, &|identity| conductor.finished(identity));
     }

@@ -57,7 +57,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// All runs of a sweep without halving, in the order of its file.
 fn trials(sweep: &Sweep) -> Result<Vec<Wanted<'_>>> {
     if sweep.halving.is_some() {
-        return Err(usage("the rungs of [halving] depend on each other, so that its runs are no list of tasks"));
+        return Err(usage(
+            "with [halving] each rung depends on the one before, which a job array cannot say; run the sweep in one job (ft sweep FILE \
+             --jobs N), or in several at once: they share its runs",
+        ));
     }
     Ok(sweep.trials().map(|(point, trial)| Wanted { point, trial }).collect())
 }

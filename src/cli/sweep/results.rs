@@ -13,7 +13,7 @@ use super::halving::survivors;
 use crate::error::say;
 use crate::files::write_atomically;
 use crate::recipe::Monitor;
-use crate::recipe::sweep::{Point, Sweep};
+use crate::recipe::sweep::{Point, Sweep, Trial};
 use crate::report::table::{Align, Table};
 use crate::runs::sweeps::Index;
 use crate::runs::{Metric, RunInfo, Status, read_environment, read_epochs};
@@ -30,7 +30,7 @@ pub struct Results {
     columns: Vec<String>,
     /// The best first.
     points: Vec<PointResult>,
-    /// Runs that the sweep asks for so far; those of later rungs are not counted before it is known which they are.
+    /// Runs that the sweep asks for, of all rungs that are known so far.
     runs: usize,
     finished: usize,
     failed: usize,
@@ -54,7 +54,7 @@ struct PointResult {
     best_val_accuracy: Option<Repeats>,
     test_accuracy: Option<Repeats>,
     seconds: Option<Repeats>,
-    /// Ids of the runs that have finished.
+    /// Ids of the runs that have finished, of the last rung.
     runs: Vec<String>,
     failed: Vec<Failure>,
     running: usize,
@@ -98,20 +98,22 @@ impl Results {
     pub fn gather(sweep: &Sweep, runs: &Path) -> Result<Self> {
         let mut index = Index::default();
         index.read(runs)?;
-        let points: Vec<PointResult> = reached(sweep, &index)
-            .into_iter()
-            .map(|(point, rung)| PointResult::of(sweep, point, rung, &index))
-            .collect();
+        let reached = reached(sweep, &index);
+        let asked: Vec<&Trial> = reached.iter().flat_map(|(point, rung)| trials_up_to(point, *rung)).collect();
+        let count = |status: Status| {
+            let is = |trial: &&&Trial| index.run(&trial.identity).is_some_and(|run| run.status == status);
+            asked.iter().filter(is).count()
+        };
         Ok(Self {
             sweep: sweep.name.clone(),
             recipe: sweep.recipe.clone(),
             columns: sweep.columns.clone(),
-            runs: points.iter().map(|point| point.planned).sum(),
-            finished: points.iter().map(|point| point.runs.len()).sum(),
-            failed: points.iter().map(|point| point.failed.len()).sum(),
+            runs: asked.len(),
+            finished: count(Status::Finished),
+            failed: count(Status::Failed),
             warnings: different_photos(sweep, &index)?,
             halving: sweep.halving.is_some(),
-            points,
+            points: reached.iter().map(|(point, rung)| PointResult::of(sweep, point, *rung, &index)).collect(),
         })
     }
 
@@ -282,6 +284,11 @@ fn shown(figure: Option<&Repeats>, digits: usize) -> String {
     }
 }
 
+/// What a point is asked for in all rungs up to one.
+fn trials_up_to(point: &Point, rung: usize) -> impl Iterator<Item = &Trial> {
+    point.rungs.iter().take(rung + 1).flatten()
+}
+
 /// Every point with the last rung that it has reached, as far as that is known yet.
 fn reached<'s>(sweep: &'s Sweep, index: &Index) -> Vec<(&'s Point, usize)> {
     let mut reached: Vec<(&Point, usize)> = sweep.points.iter().map(|point| (point, 0)).collect();
@@ -308,19 +315,13 @@ fn reached<'s>(sweep: &'s Sweep, index: &Index) -> Vec<(&'s Point, usize)> {
 
 impl PointResult {
     fn of(sweep: &Sweep, point: &Point, rung: usize, index: &Index) -> Self {
-        let trials: &[_] = point.rungs.get(rung).map_or(&[], Vec::as_slice);
-        let (mut finished, mut failed, mut running): (Vec<&RunInfo>, Vec<Failure>, usize) = Default::default();
-        for trial in trials {
-            match index.run(&trial.identity) {
-                Some(run) if run.status == Status::Finished => finished.push(run),
-                Some(run) if run.status == Status::Running => running += 1,
-                Some(run) if run.status == Status::Failed => {
-                    let why = run.problem.clone().unwrap_or_default();
-                    failed.push(Failure { seed: trial.seed, run: run.id.clone(), why });
-                }
-                _ => {}
-            }
-        }
+        let trials: &[Trial] = point.rungs.get(rung).map_or(&[], Vec::as_slice);
+        let with = |trial: &Trial, status: Status| index.run(&trial.identity).filter(|run| run.status == status);
+        let finished: Vec<&RunInfo> = trials.iter().filter_map(|trial| with(trial, Status::Finished)).collect();
+        let failure = |trial: &Trial| {
+            let run = with(trial, Status::Failed)?;
+            Some(Failure { seed: trial.seed, run: run.id.clone(), why: run.problem.clone().unwrap_or_default() })
+        };
         Self {
             point: point.name.clone(),
             values: point.values.clone(),
@@ -332,8 +333,8 @@ impl PointResult {
             test_accuracy: repeats(finished.iter().filter_map(|run| run.test_accuracy)),
             seconds: repeats(finished.iter().map(|run| run.seconds)),
             runs: finished.iter().map(|run| run.id.clone()).collect(),
-            failed,
-            running,
+            failed: trials_up_to(point, rung).filter_map(failure).collect(),
+            running: trials.iter().filter(|trial| with(trial, Status::Running).is_some()).count(),
         }
     }
 
