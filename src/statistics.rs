@@ -3,10 +3,13 @@
 //! All intervals are at 95 %. The bootstrap draws with a fixed seed: the same data give the same interval, whatever the
 //! number of threads.
 
+mod student;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::random::{hash_name, mix};
+pub use student::{MeanDifference, welch};
 
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -15,7 +18,7 @@ const Z: f64 = 1.959_963_984_540_054;
 pub const RESAMPLES: usize = 2000;
 
 /// Between which values a figure lies with a confidence of 95 %.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
@@ -123,66 +126,6 @@ pub fn repeats(values: impl IntoIterator<Item = f64>) -> Option<Repeats> {
     Some(Repeats { count, mean, deviation })
 }
 
-/// Welch's test (1947): the two-sided p of two means being equal, of repeats whose deviations may differ. `None` where one of the two
-/// was measured once only, since nobody knows then how much it scatters.
-pub fn welch(a: &Repeats, b: &Repeats) -> Option<f64> {
-    let part = |r: &Repeats| Some((r.deviation?.powi(2) / r.count as f64, (r.count - 1) as f64));
-    let ((a_part, a_free), (b_part, b_free)) = (part(a)?, part(b)?);
-    let variance = a_part + b_part;
-    if variance <= 0.0 {
-        return Some(if a.mean == b.mean { 1.0 } else { 0.0 });
-    }
-    let freedom = variance * variance / (a_part * a_part / a_free + b_part * b_part / b_free);
-    let t_squared = (a.mean - b.mean).powi(2) / variance;
-    Some(regularized_beta(freedom / (freedom + t_squared), freedom / 2.0, 0.5))
-}
-
-/// The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22) with Lentz's method.
-fn regularized_beta(x: f64, a: f64, b: f64) -> f64 {
-    if x <= 0.0 || x >= 1.0 {
-        return x.clamp(0.0, 1.0);
-    }
-    // Where the fraction converges slowly, the function of the other end does quickly.
-    if x > (a + 1.0) / (a + b + 2.0) {
-        return 1.0 - regularized_beta(1.0 - x, b, a);
-    }
-    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
-    let away = |value: f64| if value.abs() < tiny { tiny } else { value };
-    let (mut c, mut d) = (1.0, 1.0 / away(1.0 - (a + b) * x / (a + 1.0)));
-    let mut fraction = d;
-    for m in 1..1000 {
-        let m = f64::from(m);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
-        let before = fraction;
-        for term in [even, odd] {
-            d = 1.0 / away(1.0 + term * d);
-            c = away(1.0 + term / c);
-            fraction *= c * d;
-        }
-        if (fraction - before).abs() <= f64::EPSILON * fraction.abs() {
-            break;
-        }
-    }
-    let log_front = ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln();
-    (log_front.exp() * fraction / a).clamp(0.0, 1.0)
-}
-
-/// The logarithm of the gamma function above 0: Stirling's series, after the argument was raised to where it is exact to the last
-/// digits.
-fn ln_gamma(x: f64) -> f64 {
-    let (mut x, mut product) = (x, 1.0);
-    while x < 10.0 {
-        product *= x;
-        x += 1.0;
-    }
-    let square = x * x;
-    let series = (1.0 / 12.0
-        - (1.0 / 360.0 - (1.0 / 1260.0 - (1.0 / 1680.0 - 1.0 / (1188.0 * square)) / square) / square) / square)
-        / x;
-    (x - 0.5) * x.ln() - x + 0.5 * std::f64::consts::TAU.ln() + series - f64::ln(product)
-}
-
 /// Holm's correction (1979) of p values that were asked for together: with these, the chance that any of the tests finds a
 /// difference where there is none stays below the level. In the order given.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
@@ -244,23 +187,6 @@ mod tests {
         assert_eq!(repeats([0.5]), Some(Repeats { count: 1, mean: 0.5, deviation: None }));
         assert_eq!(repeats([0.25, 0.25]).unwrap().deviation, Some(0.0));
         assert_eq!(repeats([]), None);
-    }
-
-    #[test]
-    fn welch_has_the_values_of_reference_implementations() {
-        // Student's t for 1, 2 and 4 degrees of freedom has closed forms: of equal deviations and counts Welch's is Student's.
-        // df = 2: p = 1 - t / sqrt(2 + t²); df = 4: p = 1 - t (6 + t²) / (4 + t²)^1.5.
-        let of = |mean: f64, deviation: f64, count: usize| Repeats { count, mean, deviation: Some(deviation) };
-        let two = welch(&of(1.0, 1.0, 2), &of(4.0, 1.0, 2)).unwrap();
-        close(two, 1.0 - 3.0 / 11f64.sqrt(), 1e-13);
-        let (four, t) = (welch(&of(0.0, 0.3, 3), &of(0.5, 0.3, 3)).unwrap(), 0.5 / (0.06f64).sqrt());
-        close(four, 1.0 - t * (6.0 + t * t) / (4.0 + t * t).powf(1.5), 1e-13);
-        // For many degrees of freedom it is the normal distribution's: 1.96 of its deviations leave 5 %.
-        close(welch(&of(0.0, 1.0, 2_000_000), &of(0.00195996398454, 1.0, 2_000_000)).unwrap(), 0.05, 1e-6);
-        assert_eq!(welch(&of(0.5, 0.0, 3), &of(0.5, 0.0, 3)), Some(1.0));
-        assert_eq!(welch(&of(0.5, 0.0, 3), &of(0.6, 0.0, 3)), Some(0.0));
-        assert_eq!(welch(&Repeats { count: 1, mean: 0.5, deviation: None }, &of(0.6, 0.0, 3)), None);
-        assert_eq!(welch(&of(0.1, 0.2, 5), &of(0.3, 0.1, 4)), welch(&of(0.3, 0.1, 4), &of(0.1, 0.2, 5)));
     }
 
     #[test]

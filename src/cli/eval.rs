@@ -60,7 +60,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model: best, latest, the id of a run or its beginning, or the path of a run or a checkpoint
+    /// The model: best, best:DATASET[:METRIC], latest, an id or a part of it, a recipe or tag that one run has, or the path of a run or a checkpoint
     #[arg(long, value_name = "RUN", default_value = "best")]
     model: String,
     /// A folder of class folders, a .zip or .tar.gz of that, a .csv or .tsv table (path,label[,split]), or a known data

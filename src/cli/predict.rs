@@ -53,7 +53,7 @@ pub struct Args {
     /// Photos, folders of photos, quoted patterns such as '*.jpg', or - for paths on stdin, one a line
     #[arg(value_name = "PHOTO", required = true)]
     photos: Vec<PathBuf>,
-    /// The model: best, latest, the id of a run or its beginning, or the path of a run or a checkpoint
+    /// The model: best, best:DATASET[:METRIC], latest, an id or a part of it, a recipe or tag that one run has, or the path of a run or a checkpoint
     #[arg(long, value_name = "RUN", default_value = "best")]
     model: String,
     /// How many classes to show for each photo, most probable first [default: 3]

@@ -25,7 +25,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Runs: best, latest, an id or its beginning, or the path of a run; several are compared with the first
+    /// Runs: best, latest, an id or a part of it, a recipe or tag that one run has, or the path of a run; several are compared with the first
     #[arg(value_name = "RUN", default_value = "latest")]
     which: Vec<String>,
     /// The file to write [default: report.html in the run folder; of several runs, compare-IDS.html among the runs]

@@ -63,7 +63,7 @@ pub fn evaluate(split: &str, classes: &[String], rows: &[Prediction], validation
 }
 
 /// The logits and labels of a prediction table, with the loss that its probabilities show.
-fn table(classes: &[String], rows: &[Prediction]) -> Result<PredictionTable> {
+pub(super) fn table(classes: &[String], rows: &[Prediction]) -> Result<PredictionTable> {
     let label = |row: &Prediction| {
         let label = classes.iter().position(|class| *class == row.truth);
         label.with_context(|| {
@@ -107,13 +107,14 @@ pub(super) fn share(part: usize, whole: usize) -> Estimate {
 }
 
 /// F1 with bootstrap intervals.
-struct F1 {
+pub(super) struct F1 {
     classes: Vec<Estimate>,
-    mean: Estimate,
+    /// Over the classes that have photos or were predicted.
+    pub(super) mean: Estimate,
 }
 
 impl F1 {
-    fn of(table: &PredictionTable) -> Self {
+    pub(super) fn of(table: &PredictionTable) -> Self {
         let (truth, predicted, classes) = (table.labels(), table.predicted(), table.classes());
         let figures = |indices: &[usize]| {
             let mut counts = vec![Counts::default(); classes];
@@ -254,6 +255,7 @@ fn photo_rows(rows: &[Prediction], table: &PredictionTable) -> Vec<PhotoRow> {
             probability: *probabilities.get(predicted)?,
             truth_probability: *probabilities.get(truth)?,
             loss: *losses.get(i)?,
+            sha256: None,
             thumbnail: None,
         })
     };

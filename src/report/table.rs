@@ -28,7 +28,8 @@ impl Table {
 
     /// Lines of aligned columns, two spaces between them and none at line ends.
     pub fn text(&self) -> String {
-        let cells = |row: &[String]| self.padded(row).join("  ").trim_end().to_owned() + "\n";
+        let widths = self.widths();
+        let cells = |row: &[String]| self.padded(row, &widths).join("  ").trim_end().to_owned() + "\n";
         std::iter::once(self.header()).chain(self.rows.iter().cloned()).map(|row| cells(&row)).collect()
     }
 
@@ -39,13 +40,14 @@ impl Table {
             columns: self.columns.iter().map(|(name, align)| (name.replace('|', "\\|"), *align)).collect(),
             rows: self.rows.iter().map(|row| escaped(row)).collect(),
         };
-        let rule = table.columns.iter().zip(table.widths()).map(|((_, align), width)| match align {
-            Align::Left => "-".repeat(width.max(3)),
-            Align::Right => "-".repeat(width.max(3) - 1) + ":",
+        let widths = table.widths();
+        let rule = table.columns.iter().zip(&widths).map(|((_, align), width)| match align {
+            Align::Left => "-".repeat(*width.max(&3)),
+            Align::Right => "-".repeat(*width.max(&3) - 1) + ":",
         });
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let head = [line(table.padded(&table.header())), line(rule.collect())];
-        head.into_iter().chain(table.rows.iter().map(|row| line(table.padded(row)))).collect()
+        let head = [line(table.padded(&table.header(), &widths)), line(rule.collect())];
+        head.into_iter().chain(table.rows.iter().map(|row| line(table.padded(row, &widths)))).collect()
     }
 
     fn header(&self) -> Vec<String> {
@@ -61,8 +63,9 @@ impl Table {
         self.columns.iter().enumerate().map(width).collect()
     }
 
-    fn padded(&self, row: &[String]) -> Vec<String> {
-        let cells = row.iter().zip(&self.columns).zip(self.widths());
+    /// `widths` are [`Self::widths`], which many rows share.
+    fn padded(&self, row: &[String], widths: &[usize]) -> Vec<String> {
+        let cells = row.iter().zip(&self.columns).zip(widths);
         cells
             .map(|((cell, (_, align)), width)| match align {
                 Align::Left => format!("{cell:<width$}"),

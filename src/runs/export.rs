@@ -18,7 +18,7 @@ pub struct RunTable {
 }
 
 /// Fields that every table has.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 15] = [
     "id",
     "started",
     "status",
@@ -27,7 +27,10 @@ const FIXED: [&str; 12] = [
     "model",
     "epochs",
     "best_val_accuracy",
+    "best_val_loss",
     "test_accuracy",
+    "test_loss",
+    "test_macro_f1",
     "seconds",
     "tag",
     "note",

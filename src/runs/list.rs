@@ -1,10 +1,9 @@
-//! Finding runs: the list, and what `best`, `latest`, an id or a path mean.
+//! The list of runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -18,7 +17,7 @@ use super::query::Value;
 use super::sweeps::{Membership, read_memberships};
 use super::write::{RunResult, is_running, read_epochs};
 use super::{Environment, file};
-use crate::error::{nearest, suggestion, usage};
+use crate::train::observer::EpochMetrics;
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,7 +62,14 @@ pub struct RunInfo {
     /// Epochs asked for.
     pub epochs_planned: Option<usize>,
     pub best_val_accuracy: Option<f64>,
+    /// At the epoch of the best checkpoint, or the lowest if that is not known.
+    pub best_val_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
+    pub test_loss: Option<f64>,
+    /// Mean of the classes' F1 on the test photos.
+    pub test_macro_f1: Option<f64>,
+    /// Hash of the photos of each split, see [`Environment::data_sha256`].
+    pub data_sha256: BTreeMap<String, String>,
     /// Of the whole run if it ended in order, else of its epochs.
     pub seconds: f64,
     /// There is a best checkpoint.
@@ -106,7 +112,8 @@ pub fn list(runs: &Path) -> Result<Vec<RunInfo>> {
 /// Folder beside the runs in which removed ones lie. It is no run itself, so that a list leaves it out.
 pub const TRASH: &str = ".trash";
 
-fn is_run(folder: &Path) -> bool {
+/// Whether it is a run, by its files or its name.
+pub(super) fn is_run(folder: &Path) -> bool {
     [file::RECIPE, file::LOCK, file::BEST].iter().any(|name| folder.join(name).is_file())
         || time_of_id(&id_of(folder)).is_some()
 }
@@ -157,6 +164,7 @@ pub fn info(folder: &Path) -> RunInfo {
     let started = environment.as_ref().and_then(|e| e.started.parse().ok()).or_else(|| time_of_id(&id));
     let order = started.or_else(|| modified(folder)).unwrap_or(Timestamp::UNIX_EPOCH);
     let best = epochs.iter().filter_map(|e| e.val_accuracy).filter(|a| a.is_finite()).reduce(f64::max);
+    let best_epoch = result.as_ref().and_then(|r| r.best_epoch);
     RunInfo {
         status,
         started: order.to_string(),
@@ -166,7 +174,11 @@ pub fn info(folder: &Path) -> RunInfo {
         epochs: epochs.len(),
         epochs_planned: key(&["train", "epochs"]).and_then(|v| v.as_integer()).and_then(|n| n.try_into().ok()),
         best_val_accuracy: result.as_ref().and_then(|r| r.best_val_accuracy).or(best),
+        best_val_loss: val_loss(&epochs, best_epoch),
         test_accuracy: result.as_ref().and_then(|r| r.test_accuracy),
+        test_loss: result.as_ref().and_then(|r| r.test_loss),
+        test_macro_f1: result.as_ref().and_then(macro_f1),
+        data_sha256: environment.map(|e| e.data_sha256).unwrap_or_default(),
         // From 0.0, since the sum of nothing would be -0.0.
         seconds: result.as_ref().map_or_else(|| epochs.iter().fold(0.0, |sum, e| sum + e.seconds), |r| r.seconds),
         has_model: folder.join(file::BEST).is_file(),
@@ -179,6 +191,17 @@ pub fn info(folder: &Path) -> RunInfo {
         id,
         order,
     }
+}
+
+/// At the best epoch, or the lowest if that is not known.
+fn val_loss(epochs: &[EpochMetrics], best_epoch: Option<usize>) -> Option<f64> {
+    let at_best = epochs.iter().find(|e| Some(e.epoch) == best_epoch).and_then(|e| e.val_loss);
+    at_best.or_else(|| epochs.iter().filter_map(|e| e.val_loss).filter(|loss| loss.is_finite()).reduce(f64::min))
+}
+
+fn macro_f1(result: &RunResult) -> Option<f64> {
+    let classes = result.test_classes.len();
+    (classes > 0).then(|| result.test_classes.iter().map(|class| class.f1).sum::<f64>() / classes as f64)
 }
 
 /// `train.lr` and its value, of every key that is not a table. Lists are shown as TOML.
@@ -204,8 +227,16 @@ fn flattened(table: &toml::Table) -> BTreeMap<String, Value> {
     keys
 }
 
+/// Keys of a resolved recipe, dotted, with their values, as [`RunInfo::keys`] has them.
+///
+/// # Errors
+/// If the text is no TOML.
+pub fn recipe_keys(recipe_toml: &str) -> Result<BTreeMap<String, Value>> {
+    Ok(flattened(&toml::from_str(recipe_toml).context("the recipe is no valid TOML")?))
+}
+
 /// Fields of a run that [`RunInfo::values`] knows besides the keys of its recipe.
-pub const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 18] = [
     "id",
     "status",
     "recipe",
@@ -213,7 +244,10 @@ pub const FIELDS: [&str; 15] = [
     "model",
     "epochs",
     "best_val_accuracy",
+    "best_val_loss",
     "test_accuracy",
+    "test_loss",
+    "test_macro_f1",
     "seconds",
     "started",
     "tag",
@@ -243,7 +277,10 @@ impl RunInfo {
             "model" => optional(&self.model),
             "epochs" => number(Some(self.epochs as f64)),
             "best_val_accuracy" => number(self.best_val_accuracy),
+            "best_val_loss" => number(self.best_val_loss),
             "test_accuracy" => number(self.test_accuracy),
+            "test_loss" => number(self.test_loss),
+            "test_macro_f1" => number(self.test_macro_f1),
             "seconds" => number(Some(self.seconds)),
             "started" => text(&self.started),
             "tag" => self.tags.iter().cloned().map(Value::Text).collect(),
@@ -300,141 +337,4 @@ pub fn read_result(folder: &Path) -> Result<Option<RunResult>> {
 
 fn modified(folder: &Path) -> Option<Timestamp> {
     fs::metadata(folder).and_then(|m| m.modified()).ok()?.try_into().ok()
-}
-
-/// The folder of a run: `best` (highest validation accuracy of the runs that ended and kept a checkpoint), `best:DATASET` (of those on
-/// this data), `latest` (the newest with a checkpoint), an id, the beginning of one, or a path.
-///
-/// # Errors
-/// A usage error that names what exists if `which` is no run or begins several; a plain one if there is no run to choose from.
-pub fn resolve(runs: &Path, which: &str) -> Result<PathBuf> {
-    let infos = list(runs)?;
-    match which {
-        "best" => return best(runs, &infos, None),
-        "latest" => return latest(runs, &infos),
-        _ => {}
-    }
-    if let Some(dataset) = which.strip_prefix("best:") {
-        return best(runs, &infos, Some(dataset));
-    }
-    if let Some(run) = infos.iter().find(|run| run.id == which) {
-        return Ok(run.folder.clone());
-    }
-    if let Some(folder) = by_path(Path::new(which)) {
-        return Ok(folder);
-    }
-    let begins: Vec<&RunInfo> = infos.iter().filter(|run| !which.is_empty() && run.id.starts_with(which)).collect();
-    match begins.as_slice() {
-        [run] => Ok(run.folder.clone()),
-        [] => Err(unknown(runs, which, &infos)),
-        several => Err(usage(format!("{which:?} begins several runs:{}", ids(several.iter().copied())))),
-    }
-}
-
-/// A checkpoint: named by its own path, wherever it lies, or the best one of what [`resolve`] finds.
-///
-/// # Errors
-/// As [`resolve`].
-pub fn resolve_checkpoint(runs: &Path, which: &str) -> Result<PathBuf> {
-    let given = Path::new(which);
-    if given.is_file() && given.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(given.to_owned());
-    }
-    Ok(resolve(runs, which)?.join(file::BEST))
-}
-
-/// What makes a run the best.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Metric {
-    #[default]
-    BestValAccuracy,
-    TestAccuracy,
-}
-
-impl Metric {
-    /// Its name among the fields of a run.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::BestValAccuracy => "best_val_accuracy",
-            Self::TestAccuracy => "test_accuracy",
-        }
-    }
-
-    fn of(self, run: &RunInfo) -> Option<f64> {
-        match self {
-            Self::BestValAccuracy => run.best_val_accuracy,
-            Self::TestAccuracy => run.test_accuracy,
-        }
-    }
-}
-
-impl FromStr for Metric {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let all = [Self::BestValAccuracy, Self::TestAccuracy];
-        all.into_iter().find(|metric| metric.field() == text).ok_or_else(|| {
-            let names = all.map(Self::field);
-            usage(format!("no metric {text:?}{}; there are {}", suggestion(text, &names), names.join(", ")))
-        })
-    }
-}
-
-/// The run with the highest figure among those that ended and kept a checkpoint; of equal ones the first.
-pub fn best_of<'a>(infos: impl IntoIterator<Item = &'a RunInfo>, metric: Metric) -> Option<&'a RunInfo> {
-    let ended = |run: &&RunInfo| matches!(run.status, Status::Finished | Status::Interrupted) && run.has_model;
-    let scored = infos.into_iter().filter(ended).filter_map(|run| Some((metric.of(run)?, run)));
-    scored.reduce(|best, run| if run.0 > best.0 { run } else { best }).map(|(_, run)| run)
-}
-
-fn best(runs: &Path, infos: &[RunInfo], dataset: Option<&str>) -> Result<PathBuf> {
-    let candidates = infos.iter().filter(|run| dataset.is_none_or(|wanted| run.is_on(wanted)));
-    // The newest of equal ones: the list begins with it.
-    best_of(candidates, Metric::default()).map(|run| run.folder.clone()).with_context(|| {
-        let on = dataset.map(|name| format!(" on {name}")).unwrap_or_default();
-        format!(
-            "no run{on} in {} has ended with a checkpoint and a validation accuracy{}\n  train one first, e.g. `ft recipe cnn-basic`",
-            runs.display(),
-            existing(infos)
-        )
-    })
-}
-
-fn latest(runs: &Path, infos: &[RunInfo]) -> Result<PathBuf> {
-    let latest = infos.iter().find(|run| run.has_model && run.status != Status::Damaged);
-    latest.map(|run| run.folder.clone()).with_context(|| {
-        format!(
-            "no run in {} has a checkpoint{}\n  train one first, e.g. `ft recipe cnn-basic`",
-            runs.display(),
-            existing(infos)
-        )
-    })
-}
-
-/// A run folder, or a file in one.
-fn by_path(path: &Path) -> Option<PathBuf> {
-    let folder = if path.is_file() { path.parent()? } else { path };
-    let is_run = folder.join(file::RECIPE).is_file() || folder.join(file::BEST).is_file();
-    is_run.then(|| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
-}
-
-fn unknown(runs: &Path, which: &str, infos: &[RunInfo]) -> anyhow::Error {
-    let names: Vec<&str> = ["best", "latest"].into_iter().chain(infos.iter().map(|run| run.id.as_str())).collect();
-    let hint = nearest(which, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    usage(format!("there is no run {which:?} in {}{hint}{}", runs.display(), existing(infos)))
-}
-
-fn existing(infos: &[RunInfo]) -> String {
-    if infos.is_empty() { "; there are no runs yet".to_owned() } else { format!("; there are:{}", ids(infos)) }
-}
-
-/// A line for each of the first ten.
-fn ids<'a>(infos: impl IntoIterator<Item = &'a RunInfo>) -> String {
-    let all: Vec<String> = infos.into_iter().map(|run| format!("\n  {} ({})", run.id, run.status)).collect();
-    let more = all.len().saturating_sub(10);
-    let mut text: String = all.into_iter().take(10).collect();
-    if more > 0 {
-        text.push_str(&format!("\n  and {more} more, see `ft runs`"));
-    }
-    text
 }

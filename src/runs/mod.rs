@@ -32,18 +32,17 @@ pub mod mlflow;
 mod photos;
 mod predictions;
 pub mod query;
+mod resolve;
 mod states;
 pub mod sweeps;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
-pub use list::{
-    FIELDS, Metric, RunInfo, Status, TRASH, best_of, info, known_fields, list, read_environment, read_result, resolve,
-    resolve_checkpoint,
-};
+pub use list::{FIELDS, RunInfo, Status, TRASH, info, known_fields, list, read_environment, read_result, recipe_keys};
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
+pub use resolve::{Metric, Resolver, best_of, resolve, resolve_checkpoint, same_photos};
 pub use states::{Restored, States};
 pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, quoted, read_epochs};
 

@@ -270,6 +270,7 @@ fn class_photos(stream: &str, truth: usize, skill: f64) -> impl Iterator<Item = 
             probability,
             truth_probability,
             loss: -truth_probability.ln(),
+            sha256: None,
             thumbnail: None,
         }
     })

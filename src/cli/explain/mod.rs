@@ -51,7 +51,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The run whose model is explained: best, latest, an id or its beginning, or the path of a run or a checkpoint; twice for two
+    /// The run whose model is explained: best, latest, an id or a part of it, a recipe or tag that one run has, or the path of a run or a checkpoint; twice for two
     /// models on one card; all for every finished run, each in its own folder [default: best]
     #[arg(long = "model", value_name = "RUN")]
     models: Vec<String>,

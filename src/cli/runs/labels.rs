@@ -12,7 +12,7 @@ use crate::runs::{labels, resolve};
     after_help = "Examples:\n  ft runs tag latest paper final\n  ft runs tag latest --remove final\n  ft runs --where tag=paper"
 )]
 pub struct TagArgs {
-    /// best, latest, an id or its beginning, or the path of a run
+    /// best, latest, an id or a part of it, a recipe or tag that one run has, or the path of a run
     #[arg(value_name = "RUN")]
     run: String,
     /// Words to find it by
@@ -30,7 +30,7 @@ pub struct TagArgs {
     after_help = "Examples:\n  ft runs note latest 'without the broken photos of May'\n  ft runs note latest\n  ft runs note latest ''"
 )]
 pub struct NoteArgs {
-    /// best, latest, an id or its beginning, or the path of a run
+    /// best, latest, an id or a part of it, a recipe or tag that one run has, or the path of a run
     #[arg(value_name = "RUN")]
     run: String,
     /// What to remember about it; an empty text takes the note away [default: show it]

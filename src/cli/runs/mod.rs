@@ -1,8 +1,10 @@
 //! `ft runs`: what has been run, and what to do with it.
 
 mod best;
+mod compare;
 mod export;
 mod labels;
+mod presets;
 mod remove;
 mod show;
 
@@ -10,13 +12,17 @@ use std::cmp::Ordering;
 use std::path::Path;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::RunsArgs;
 use super::output::{Column, print, print_json, table};
 use crate::error::say;
+use crate::report::page::data::Estimate;
+use crate::report::table::Table;
 use crate::runs::query::{Query, Value, check_field};
-use crate::runs::{RunInfo, Status, known_fields, list};
+use crate::runs::{Metric, RunInfo, Status, known_fields, list, same_photos};
+use crate::statistics::Repeats;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,11 +30,14 @@ Examples:
   ft runs --where 'dataset=tf_flowers and test_accuracy>0.9' --sort test_accuracy
   ft runs --where 'train.lr<1e-3 and not status=failed' --sort started --limit 20
   ft runs show latest
+  ft runs compare best:tf_flowers latest
+  ft runs presets resnet20-cifar10
   ft runs tag latest paper; ft runs --where tag=paper
   ft runs export --format xlsx --out runs.xlsx
 
-A condition compares a field (id, status, recipe, dataset, model, epochs, best_val_accuracy, test_accuracy, seconds, started, tag, note,
-sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not and parentheses; `none` is what a run has not.";
+A condition compares a field (id, status, recipe, dataset, model, epochs, best_val_accuracy, best_val_loss, test_accuracy, test_loss,
+test_macro_f1, seconds, started, tag, note, sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not
+and parentheses; `none` is what a run has not.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -62,8 +71,12 @@ struct Choice {
 enum Command {
     /// Show the tables of a run: highest and lowest figures, test figures of each class, confusion
     Show(show::Args),
+    /// Put runs beside each other: what differs, and which is better on the same photos
+    Compare(compare::Args),
     /// Name the best run of each data set
     Best(best::Args),
+    /// Show what was reached with each preset of a recipe, beside what is expected
+    Presets(presets::Args),
     /// Give a run tags, or take them away
     Tag(labels::TagArgs),
     /// Write a note about a run, or show it
@@ -93,7 +106,9 @@ const COLUMNS: [Column; 9] = [
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Some(Command::Show(args)) => return show::run(args),
+        Some(Command::Compare(args)) => return compare::run(args),
         Some(Command::Best(args)) => return best::run(args),
+        Some(Command::Presets(args)) => return presets::run(args),
         Some(Command::Tag(args)) => return labels::tag(args),
         Some(Command::Note(args)) => return labels::note(args),
         Some(Command::Rm(args)) => return remove::run(args),
@@ -116,6 +131,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     print(&table(&COLUMNS, &runs.iter().map(row).collect::<Vec<_>>()))?;
+    if let Some(caution) = args.choice.caution(&runs) {
+        say(&caution);
+    }
     for run in &runs {
         if let (Status::Damaged | Status::Failed, Some(problem)) = (run.status, &run.problem) {
             say(&format!("{} {}: {}", run.id, run.status, problem));
@@ -124,7 +142,29 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// How tables are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Markdown,
+}
+
 impl Choice {
+    /// Why an order by a figure says nothing, if it does: figures of different photos stand in one column.
+    fn caution(&self, runs: &[RunInfo]) -> Option<String> {
+        let metric: Metric = self.sort.as_deref()?.trim_start_matches('-').parse().ok()?;
+        let groups = same_photos(runs.iter().filter(|run| metric.of(run).is_some()), metric.split()).len();
+        let photos = if metric.split() == "val" { "validation" } else { "test" };
+        (groups > 1).then(|| {
+            format!(
+                "these runs have {groups} different sets of {photos} photos, between which {} cannot be compared; `ft runs best --metric {0}` \
+                 names the best of each",
+                metric.name()
+            )
+        })
+    }
+
     /// The chosen ones of all runs.
     fn of(&self, mut runs: Vec<RunInfo>) -> Result<Vec<RunInfo>> {
         let query = self.condition.as_deref().map(Query::parse).transpose()?;
@@ -177,6 +217,40 @@ fn row(run: &RunInfo) -> Vec<String> {
         accuracy(run.test_accuracy),
         duration(run.seconds),
     ]
+}
+
+/// A table under its heading, with notes below it.
+fn section(heading: &str, table: &Table, notes: &[String], format: Format) -> String {
+    let has_rows = !table.rows.is_empty();
+    match format {
+        Format::Text => {
+            let notes: String = notes.iter().map(|note| format!("{note}\n")).collect();
+            format!("{heading}\n{}{notes}", if has_rows { table.text() } else { String::new() })
+        }
+        Format::Markdown => {
+            let notes: String = notes.iter().map(|note| format!("\n{note}\n")).collect();
+            format!(
+                "### {heading}\n{}{notes}",
+                if has_rows { format!("\n{}", table.markdown()) } else { String::new() }
+            )
+        }
+    }
+}
+
+/// `0.8801 [0.842, 0.913]`.
+fn interval(figure: &Estimate) -> String {
+    format!("{:.4} [{:.3}, {:.3}]", figure.value, figure.low, figure.high)
+}
+
+/// `0.8801 ± 0.0123`; of one value alone there is no deviation.
+fn mean(repeats: &Repeats) -> String {
+    let deviation = repeats.deviation.map(|deviation| format!(" ± {deviation:.4}")).unwrap_or_default();
+    format!("{:.4}{deviation}", repeats.mean)
+}
+
+/// Columns of the terminal; a common width if stdout is none.
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0))
 }
 
 /// Of a folder its last part: the whole path would fill the line.

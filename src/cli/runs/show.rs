@@ -14,7 +14,7 @@ use crate::runs::{RunInfo, file, info, resolve};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// best, latest, an id or its beginning, or the path of a run
+    /// best, latest, an id or a part of it, a recipe or tag that one run has, or the path of a run
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
     #[command(flatten)]

@@ -74,8 +74,9 @@ pub struct Args {
     /// The photos, for all points: short for --set data.source=...
     #[arg(long, value_name = "PATH|NAME")]
     pub data: Option<String>,
-    /// What the table is sorted by; choosing by test photos spoils them as a test
-    #[arg(long, value_name = "FIELD", default_value = "best_val_accuracy")]
+    /// What the table is sorted by: val_accuracy, val_loss, test_accuracy, test_loss or test_macro_f1; choosing by test photos spoils
+    /// them as a test
+    #[arg(long, value_name = "FIELD", default_value = "val_accuracy")]
     pub metric: Metric,
     /// How the table is written
     #[arg(long, value_enum, default_value_t)]

@@ -54,6 +54,8 @@ struct PointResult {
     best_val_accuracy: Option<Repeats>,
     test_accuracy: Option<Repeats>,
     seconds: Option<Repeats>,
+    #[serde(skip)]
+    figures: Vec<(Metric, Option<Repeats>)>,
     /// Ids of the runs that have finished, of the last rung.
     runs: Vec<String>,
     failed: Vec<Failure>,
@@ -127,8 +129,8 @@ impl Results {
         let text = match args.format {
             _ if args.json && args.out.is_none() => return print_json(&self),
             _ if args.json => serde_json::to_string(&self)? + "\n",
-            Format::Text => self.table().text(),
-            Format::Markdown => self.table().markdown(),
+            Format::Text => self.table(args.metric).text(),
+            Format::Markdown => self.table(args.metric).markdown(),
             Format::Csv => self.csv()?,
         };
         match &args.out {
@@ -144,7 +146,9 @@ impl Results {
 
     /// The best first, and how the others compare with it.
     fn sort(&mut self, metric: Metric) {
-        let mean = |point: &PointResult| point.figure(metric).map(|figure| figure.mean);
+        // Higher is better from here on.
+        let sign = if metric.is_better(0.0, 1.0) { -1.0 } else { 1.0 };
+        let mean = |point: &PointResult| point.figure(metric).map(|figure| sign * figure.mean);
         // Stable: of equal ones the first in the file stays first. Points of a later rung were chosen from those of the one before.
         self.points.sort_by(|a, b| {
             let order = |point| (point_rung(point), mean(point).unwrap_or(f64::NEG_INFINITY));
@@ -157,8 +161,11 @@ impl Results {
                 (Some(_), Some(_)) if place == 0 => Standing::Best,
                 (Some((rung, _)), _) if *rung != point_rung(point) => Standing::Behind,
                 (Some((_, best)), Some(own)) => match welch(best, own) {
-                    Some(p) if p < LEVEL => Standing::Behind,
+                    Some(difference) if difference.p_value < LEVEL => Standing::Behind,
                     Some(_) => Standing::NotToldApart,
+                    // Repeats that all came out alike.
+                    None if best.count > 1 && own.count > 1 && best.mean == own.mean => Standing::NotToldApart,
+                    None if best.count > 1 && own.count > 1 => Standing::Behind,
                     None => Standing::Unknown,
                 },
                 _ => Standing::Unknown,
@@ -166,10 +173,12 @@ impl Results {
         }
     }
 
-    fn table(&self) -> Table {
+    fn table(&self, metric: Metric) -> Table {
+        let own = !matches!(metric, Metric::ValAccuracy | Metric::TestAccuracy);
         let epochs = self.halving.then(|| "epochs".to_owned());
         let text = std::iter::once(String::new()).chain(self.columns.clone());
         let numbers = epochs.into_iter().chain(["n", "validation", "test", "time"].map(str::to_owned));
+        let numbers = numbers.chain(own.then(|| metric.name().to_owned()));
         let mut table = Table::new(text, numbers);
         if self.columns.is_empty() {
             table.columns.insert(1, ("point".to_owned(), Align::Left));
@@ -190,6 +199,7 @@ impl Results {
             row.push(if count == point.planned { count.to_string() } else { format!("{count}/{}", point.planned) });
             row.extend([&point.best_val_accuracy, &point.test_accuracy].map(|figure| shown(figure.as_ref(), 4)));
             row.push(shown(point.seconds.as_ref(), 1) + if point.seconds.is_some() { " s" } else { "" });
+            row.extend(own.then(|| shown(point.figure(metric), 4)));
             table.rows.push(row);
         }
         table
@@ -251,7 +261,7 @@ impl Results {
         if self.finished > 0 && read_by_people {
             let among = if self.halving { " among those that reached the last rung" } else { "" };
             let how = "mean ± standard deviation of the runs of a point";
-            lines.push(format!("{how}; * the best by {}{among}", args.metric.field()));
+            lines.push(format!("{how}; * the best by {}{among}", args.metric.name()));
         }
         if read_by_people && self.points.iter().any(|point| point.standing == Standing::NotToldApart) {
             lines.push(format!("~ not told apart from it: the difference may be chance (Welch's test, p ≥ {LEVEL})"));
@@ -332,6 +342,9 @@ impl PointResult {
             best_val_accuracy: repeats(finished.iter().filter_map(|run| run.best_val_accuracy)),
             test_accuracy: repeats(finished.iter().filter_map(|run| run.test_accuracy)),
             seconds: repeats(finished.iter().map(|run| run.seconds)),
+            figures: Metric::ALL
+                .map(|metric| (metric, repeats(finished.iter().filter_map(|run| metric.of(run)))))
+                .to_vec(),
             runs: finished.iter().map(|run| run.id.clone()).collect(),
             failed: trials_up_to(point, rung).filter_map(failure).collect(),
             running: trials.iter().filter(|trial| with(trial, Status::Running).is_some()).count(),
@@ -339,10 +352,7 @@ impl PointResult {
     }
 
     fn figure(&self, metric: Metric) -> Option<&Repeats> {
-        match metric {
-            Metric::BestValAccuracy => self.best_val_accuracy.as_ref(),
-            Metric::TestAccuracy => self.test_accuracy.as_ref(),
-        }
+        self.figures.iter().find(|(own, _)| *own == metric).and_then(|(_, figure)| figure.as_ref())
     }
 }
 

@@ -1,40 +1,10 @@
 //! What a run changed in the recipe that it was made from.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::data::{RecipeChange, RecipeChanges};
 use crate::recipe::{EMBEDDED, load_preset, presets};
-
-/// Keys that say what a recipe is, not what it does.
-const SAYING: [&str; 2] = ["description", "expected"];
-
-/// The leaves of a resolved recipe by dotted key, with their values as TOML: `train.lr`, `1e-4`. Lists are values.
-///
-/// # Errors
-/// If the text is no TOML.
-pub fn flatten(recipe_toml: &str) -> Result<BTreeMap<String, String>> {
-    let table: toml::Table = toml::from_str(recipe_toml).context("the recipe is no valid TOML")?;
-    let mut leaves = BTreeMap::new();
-    for (key, value) in table.iter().filter(|(key, _)| !SAYING.contains(&key.as_str())) {
-        add_leaves(key.clone(), value, &mut leaves);
-    }
-    Ok(leaves)
-}
-
-fn add_leaves(key: String, value: &toml::Value, leaves: &mut BTreeMap<String, String>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (child, value) in table {
-                add_leaves(format!("{key}.{child}"), value, leaves);
-            }
-        }
-        value => {
-            leaves.insert(key, value.to_string());
-        }
-    }
-}
+use crate::report::comparison::keys::{differences, flatten};
 
 /// The keys in which a run's resolved recipe differs from the embedded recipe of its name, resolved with the same preset. A
 /// recipe of another name has no parent and no rows.
@@ -63,16 +33,6 @@ fn parent(name: &str) -> Result<Option<(&'static str, Option<String>)>> {
         }
     }
     Ok(None)
-}
-
-/// The keys that some recipes have and others have not or with another value, with the value in each. The recipes' names are no
-/// difference of what they do.
-pub fn differences(recipes: &[BTreeMap<String, String>]) -> Vec<(String, Vec<Option<String>>)> {
-    let keys: std::collections::BTreeSet<&String> = recipes.iter().flat_map(BTreeMap::keys).collect();
-    let values = |key: &String| recipes.iter().map(|recipe| recipe.get(key).cloned()).collect::<Vec<_>>();
-    let differ = |values: &[Option<String>]| values.windows(2).any(|pair| pair[0] != pair[1]);
-    let rows = keys.into_iter().map(|key| (key.clone(), values(key)));
-    rows.filter(|(key, values)| key != "name" && differ(values)).collect()
 }
 
 #[cfg(test)]

@@ -230,7 +230,13 @@ impl Read {
             false => evaluate(Split::Test.name(), classes, &test, &val),
             true => evaluate(Split::Val.name(), classes, &val, &[]),
         };
-        evaluation.map(Some).map_err(|error| sentence(&format!("{}: {error:#}", file::PREDICTIONS)))
+        let mut evaluation = evaluation.map_err(|error| sentence(&format!("{}: {error:#}", file::PREDICTIONS)))?;
+        let of_split = self.photos.iter().filter(|photo| photo.split == evaluation.split);
+        let hashes: BTreeMap<&str, &str> = of_split.map(|p| (p.path.as_str(), p.sha256.as_str())).collect();
+        for row in &mut evaluation.predictions {
+            row.sha256 = hashes.get(row.path.as_str()).map(|hash| (*hash).to_owned());
+        }
+        Ok(Some(evaluation))
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 
-use super::changes::{differences, flatten};
-use super::data::{ComparedKey, ComparedRun, Comparison, Difference, Estimate, Evaluation, RunPage};
-use crate::data::split::Split;
-use crate::statistics::{bootstrap, mcnemar};
+use super::data::{ComparedKey, ComparedRun, Comparison, Difference, Evaluation, RunPage};
+use crate::report::comparison::keys::{differences, flatten};
+use crate::report::comparison::pairs::{Common, JudgedPhoto};
 
 /// Compares runs with the first of them: recipes, figures, and accuracies on the photos that both have predicted. A photo is the
-/// same if path and true class are.
+/// same if its content and true class are, or its path where no hash of the content is known.
 ///
 /// # Errors
 /// If there are fewer than two runs.
@@ -26,7 +25,7 @@ pub fn compare(pages: &[RunPage]) -> Result<Comparison> {
         let pair = Pair { first, other: page };
         let common = pair.common();
         cautions.extend(pair.cautions(&common));
-        rows.push(row(page, difference(&common)));
+        rows.push(row(page, common.difference()));
     }
     Ok(Comparison { recipe: recipe_rows(pages), rows, cautions })
 }
@@ -60,9 +59,6 @@ fn row(page: &RunPage, difference: Option<Difference>) -> ComparedRun {
     }
 }
 
-/// Whether each photo that two models have predicted is right in the first and in the other.
-type Common = Vec<(bool, bool)>;
-
 struct Pair<'a> {
     first: &'a RunPage,
     other: &'a RunPage,
@@ -70,9 +66,11 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn common(&self) -> Common {
-        let (Some(first), Some(other)) = (&self.first.evaluation, &self.other.evaluation) else { return Vec::new() };
-        let right: BTreeMap<(&str, &str), bool> = judged(first).collect();
-        judged(other).filter_map(|(photo, is_right)| Some((*right.get(&photo)?, is_right))).collect()
+        let (Some(first), Some(other)) = (&self.first.evaluation, &self.other.evaluation) else {
+            return Common::default();
+        };
+        // The page does not know what was trained on; `ft runs compare` does.
+        Common::of(&judged(first), &judged(other), [None, None])
     }
 
     /// Why their accuracies may not be comparable.
@@ -96,43 +94,39 @@ impl Pair<'_> {
         if one.split != two.split {
             cautions.push(format!("{b} is judged on its {} photos, {a} on its {} photos.", two.split, one.split));
         }
-        if common.is_empty() {
+        let found = common.pairs.len();
+        if found == 0 {
             cautions.push(format!(
                 "{b} and {a} have predicted no photo in common: their accuracies are of different photos, and no difference is given."
             ));
-        } else if common.len() < one.photos.max(two.photos) {
-            let (n, x, y) = (common.len(), one.photos, two.photos);
+        } else if found < one.photos.max(two.photos) {
+            let (x, y) = (one.photos, two.photos);
             cautions.push(format!(
-                "{b} has predicted {y} photos and {a} {x}, of which {n} are the same: the difference is that on these {n}, not the one \
-                 between the accuracies."
+                "{b} has predicted {y} photos and {a} {x}, of which {found} are the same: the difference is that on these {found}, not \
+                 the one between the accuracies."
             ));
-        } else if self.hashes_differ(one, two) {
+        }
+        if common.relabelled > 0 {
+            let count = common.relabelled;
+            cautions.push(format!("{count} photos have other true classes in {b} than in {a}: they are not compared."));
+        }
+        if found > 0 && !common.by_content {
             cautions.push(format!(
-                "The test photos of {b} and {a} have the same names, but not the same content: their hashes differ."
+                "The content of the photos of {b} or {a} is not recorded: photos of the same name were taken for the same."
             ));
         }
         cautions
     }
-
-    /// Whether the photos judged are known to be others, by the hash that both runs recorded of them.
-    fn hashes_differ(&self, one: &Evaluation, two: &Evaluation) -> bool {
-        let hash = |page: &RunPage, evaluation: &Evaluation| {
-            page.environment.as_ref().and_then(|environment| environment.data_sha256.get(&evaluation.split)).cloned()
-        };
-        let is_test = one.split == two.split && (one.split == Split::Test.name() || one.split == Split::Val.name());
-        match (hash(self.first, one), hash(self.other, two)) {
-            (Some(one), Some(two)) if is_test => one != two,
-            _ => false,
-        }
-    }
 }
 
-/// Photos by path and true class, and whether they are right.
-fn judged(evaluation: &Evaluation) -> impl Iterator<Item = ((&str, &str), bool)> {
-    evaluation.predictions.iter().filter_map(|photo| {
+/// The photos of an evaluation, and whether they are right.
+fn judged(evaluation: &Evaluation) -> Vec<JudgedPhoto<'_>> {
+    let photos = evaluation.predictions.iter().filter_map(|photo| {
         let truth = evaluation.classes.get(photo.truth)?;
-        Some(((photo.path.as_str(), truth.as_str()), photo.truth == photo.predicted))
-    })
+        let right = photo.truth == photo.predicted;
+        Some(JudgedPhoto { path: &photo.path, truth, sha256: photo.sha256.as_deref(), right })
+    });
+    photos.collect()
 }
 
 fn classes(a: &str, one: &Evaluation, b: &str, two: &Evaluation) -> Option<String> {
@@ -147,28 +141,11 @@ fn classes(a: &str, one: &Evaluation, b: &str, two: &Evaluation) -> Option<Strin
     })
 }
 
-fn difference(common: &Common) -> Option<Difference> {
-    let count = |wanted: (bool, bool)| common.iter().filter(|&&pair| pair == wanted).count();
-    let (gained, lost) = (count((false, true)), count((true, false)));
-    let mean = |indices: &[usize]| {
-        let step = |&i: &usize| match common.get(i) {
-            Some((false, true)) => 1.0,
-            Some((true, false)) => -1.0,
-            _ => 0.0,
-        };
-        vec![Some(indices.iter().map(step).sum::<f64>() / indices.len().max(1) as f64)]
-    };
-    let interval = bootstrap(common.len(), "paired difference", &mean).into_iter().next().flatten()?;
-    let value = (gained as f64 - lost as f64) / common.len() as f64;
-    let accuracy = Estimate { value, low: interval.low.min(value), high: interval.high.max(value) };
-    Some(Difference { photos: common.len(), accuracy, gained, lost, p_value: mcnemar(gained, lost) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::evaluation::evaluate;
-    use crate::report::page::data::{Pictures, RecipeChanges};
+    use crate::report::page::data::{Estimate, Pictures, RecipeChanges};
     use crate::runs::{Environment, Prediction};
 
     fn page(id: &str, recipe: &str, rows: &[(&str, usize, usize)]) -> RunPage {
@@ -195,7 +172,12 @@ mod tests {
             changes: RecipeChanges::default(),
             trained: None,
             epochs: Vec::new(),
-            evaluation: (!rows.is_empty()).then(|| evaluate("test", &classes, &rows, &[]).unwrap()),
+            evaluation: (!rows.is_empty()).then(|| {
+                let mut evaluation = evaluate("test", &classes, &rows, &[]).unwrap();
+                // Content that goes with the name.
+                evaluation.predictions.iter_mut().for_each(|row| row.sha256 = Some(format!("hash of {}", row.path)));
+                evaluation
+            }),
             pictures: Pictures::default(),
             warnings: Vec::new(),
             skipped: Vec::new(),
@@ -274,14 +256,16 @@ mod tests {
         evaluation.classes.push("owl".to_owned());
         assert!(cautions(other).1.contains("only b knows owl"));
 
-        let hashed = |id: &str, hash: &str| {
-            let mut page = page(id, "lr = 1", &rows(&names[..20], 12));
-            page.environment.as_mut().unwrap().data_sha256.insert("test".to_owned(), hash.to_owned());
+        let changed = |hash: Option<&str>| {
+            let mut page = page("b", "lr = 1", &rows(&names[..20], 12));
+            let photos = &mut page.evaluation.as_mut().unwrap().predictions;
+            photos[..3].iter_mut().for_each(|photo| photo.sha256 = hash.map(str::to_owned));
             page
         };
-        let comparison = compare(&[hashed("a", "1"), hashed("b", "2")]).unwrap();
-        assert!(comparison.cautions[0].contains("hashes differ"), "{:?}", comparison.cautions);
-        assert!(compare(&[hashed("a", "1"), hashed("b", "1")]).unwrap().cautions.is_empty());
+        let (photos, said) = cautions(changed(Some("another")));
+        assert!(photos == Some(17) && said.contains("of which 17 are the same"), "{said}");
+        let (photos, said) = cautions(changed(None));
+        assert!(photos == Some(20) && said.contains("is not recorded"), "{said}");
         assert!(compare(&[one]).is_err());
     }
 }

@@ -193,6 +193,9 @@ pub struct PhotoRow {
     pub truth_probability: f64,
     /// In nats.
     pub loss: f64,
+    /// Of the file, if the run has recorded it; not needed on the page.
+    #[serde(skip)]
+    pub sha256: Option<String>,
     /// Index in [`Pictures::thumbnails`], if the page has room for it.
     pub thumbnail: Option<usize>,
 }
@@ -282,7 +285,7 @@ pub struct ComparedRun {
 }
 
 /// Two models on the same photos.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// Photos that both have predicted.
     pub photos: usize,
