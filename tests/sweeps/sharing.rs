@@ -107,7 +107,7 @@ fn a_slurm_plan_runs_each_task_once_whatever_their_order() {
 
 #[test]
 fn a_task_that_is_told_to_end_goes_on_when_it_is_run_again() {
-    let shop = workshop(&GRID.replace("seeds", "set.train.epochs = 150\n    seeds"));
+    let shop = workshop(&GRID.replace("seeds", "set.train.epochs = 60\n    seeds"));
     let arguments = ["sweep", "my.toml", "--offline", "--task", "3/4"];
     let going = shop.start(&arguments);
     let under_way = || {
@@ -123,7 +123,7 @@ fn a_task_that_is_told_to_end_goes_on_when_it_is_run_again() {
     assert_eq!(outcome.stdout, "", "a task prints no table");
     let runs = by_point(&shop, "runs");
     assert_eq!(runs.len(), 1);
-    assert_eq!(super::result(&runs[&("train.lr=1e-5".to_owned(), 1)])["epochs"], 150);
+    assert_eq!(super::result(&runs[&("train.lr=1e-5".to_owned(), 1)])["epochs"], 60);
 }
 
 #[test]
