@@ -31,3 +31,15 @@ pub fn install() -> Result<()> {
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
+
+/// From now on the end of stdin asks to stop as Ctrl-C does. What a process started holds the other end of its stdin, so that it
+/// stops in order when that process wants it or is gone, however that came about.
+pub fn when_stdin_ends() {
+    std::thread::spawn(|| {
+        // Whatever comes means nothing; an error is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        if !REQUESTED.swap(true, Ordering::SeqCst) {
+            say("\nstopping after this step, keeping what was reached: the sweep that started this run has stopped");
+        }
+    });
+}

@@ -21,6 +21,7 @@ mod resume;
 mod runs;
 mod sources;
 mod summary;
+mod sweep;
 mod training;
 
 use anyhow::Result;
@@ -36,6 +37,7 @@ Examples:
   ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
   ft resume latest                               go on with a run that was stopped
+  ft sweep my-sweep.toml --jobs 2                many runs: a grid, random draws, several seeds
   ft lr-find my.toml                             which learning rates it can take
   ft predict --model best rose.jpg               what the best model takes a photo for
   ft eval --model best --data more-photos/       how good the best model is on new labelled photos
@@ -61,6 +63,8 @@ pub enum Command {
     Recipe(recipe::Args),
     /// Go on with a run that was stopped: Ctrl-C, a crash, the power
     Resume(resume::Args),
+    /// Run a recipe many times: a grid, random draws, successive halving, several seeds
+    Sweep(sweep::Args),
     /// Train a network from scratch on the same photos, to compare with
     Baseline(baseline::Args),
     /// Try learning rates: a curve of the loss and a suggestion
@@ -90,6 +94,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Recipe(args) => recipe::run(args),
         Command::Resume(args) => resume::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::LrFind(args) => lr_find::run(args),
         Command::Predict(args) => predict::run(args),

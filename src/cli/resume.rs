@@ -10,7 +10,7 @@ use candle_core::Device;
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::training::{Resumed, Session, check_training, read_photos, shown_name};
-use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output};
+use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output, sweep};
 use crate::data::check::Manifest;
 use crate::error::{say, usage};
 use crate::files::sha256_file;
@@ -55,6 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     args.machine.set_threads()?;
     let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
+    sweep::attach(None)?;
     refuse_finished(&run)?;
     let name = shown_name(&run);
     let environment = runs::read_environment(run.folder())?;

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::sources::Sources;
-use super::{TrainingArgs, interrupt, output};
+use super::{TrainingArgs, interrupt, output, sweep};
 use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
@@ -44,6 +44,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;
     check_training(recipe, &prepared)?;
     let run = RunWriter::create(&args.runs.runs, recipe)?;
+    sweep::attach(Some(run.folder()))?;
     console.log(&format!("run {}", run.folder().display()));
     let mut environment = Environment::collect(output::device_name(&device), prepared.weights.clone());
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());

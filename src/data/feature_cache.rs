@@ -8,7 +8,7 @@
 //! a record (4 bytes); the CRC-32 of header and checksums (4 bytes).
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -83,7 +83,13 @@ impl FeatureCache {
                 Ok(reader) => return Ok(Opened::Ready(reader)),
                 Err(e) => {
                     reason = Some(format!("the feature cache {} is built again: {e:#}", path.display()));
-                    fs::remove_file(&path).with_context(|| format!("cannot remove the damaged {}", path.display()))?;
+                    match fs::remove_file(&path) {
+                        // Another process has found the same and was quicker.
+                        Err(e) if e.kind() == ErrorKind::NotFound => {}
+                        removed => {
+                            removed.with_context(|| format!("cannot remove the damaged {}", path.display()))?;
+                        }
+                    }
                 }
             }
         }

@@ -12,6 +12,7 @@ mod problems;
 mod read;
 mod schedule;
 mod schema;
+pub mod sweep;
 mod train;
 mod tree;
 
@@ -21,6 +22,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{suggestion, usage};
+use crate::files::sha256;
 pub use augmentation::Augmentation;
 use preset::Presets;
 use problems::Problems;
@@ -123,20 +125,29 @@ fn parse(text: &str, file: &str, problems: &mut Problems) -> Node {
     })
 }
 
+/// The tree of a recipe file with a preset laid over it.
+fn tree_of(text: &str, file: &str, preset: Option<&str>, problems: &mut Problems) -> Node {
+    let mut root = parse(text, file, problems);
+    let presets = Presets::take(&mut root, problems);
+    presets.check(&root, preset, problems);
+    if let Some(preset) = preset {
+        presets.apply(&mut root, preset, &stem(file), problems);
+    }
+    root
+}
+
+/// Sets a key as `--set` does.
+fn set_key(root: &mut Node, path: &[String], value: Node) {
+    expand_short_weights(root, path);
+    tree::set(root, path, value);
+}
+
 fn resolve(text: &str, file: &str, preset: Option<&str>, overrides: &[String]) -> Result<Recipe> {
     let mut problems = Problems::default();
-    let mut root = parse(text, file, &mut problems);
-    let presets = Presets::take(&mut root, &mut problems);
-    presets.check(&root, preset, &mut problems);
-    if let Some(preset) = preset {
-        presets.apply(&mut root, preset, &stem(file), &mut problems);
-    }
+    let mut root = tree_of(text, file, preset, &mut problems);
     for text in overrides {
         match tree::parse_override(text) {
-            Ok((path, value)) => {
-                expand_short_weights(&mut root, &path);
-                tree::set(&mut root, &path, value);
-            }
+            Ok((path, value)) => set_key(&mut root, &path, value),
             Err(line) => problems.line(line),
         }
     }
@@ -170,5 +181,21 @@ impl Recipe {
     /// The resolved recipe as TOML: every key with its value. Loading it gives the same recipe.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).context("cannot write the recipe as TOML")
+    }
+
+    /// A hash of all that decides the result: the same for two recipes that differ only in what they are called and said to be,
+    /// and in how often the state of training is saved.
+    ///
+    /// # Errors
+    /// As [`Self::to_toml`].
+    pub fn identity(&self) -> Result<String> {
+        let defaults = Train::default();
+        let train = Train {
+            checkpoint_every: defaults.checkpoint_every,
+            keep_checkpoints: defaults.keep_checkpoints,
+            ..self.train.clone()
+        };
+        let bare = Self { name: String::new(), description: String::new(), expected: None, train, ..self.clone() };
+        Ok(sha256(bare.to_toml()?.as_bytes()))
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::labels;
 use super::query::Value;
+use super::sweeps::{Membership, read_memberships};
 use super::write::{RunResult, is_running, read_epochs};
 use super::{Environment, file};
 use crate::train::observer::EpochMetrics;
@@ -77,6 +78,8 @@ pub struct RunInfo {
     pub tags: Vec<String>,
     /// What the user wrote about it.
     pub note: Option<String>,
+    /// Sweeps that it is part of.
+    pub sweeps: Vec<Membership>,
     /// What is wrong with the folder, or why the run failed.
     pub problem: Option<String>,
     /// Keys of the recipe, dotted, with their values.
@@ -181,6 +184,7 @@ pub fn info(folder: &Path) -> RunInfo {
         has_model: folder.join(file::BEST).is_file(),
         tags: labels::read_tags(folder),
         note: labels::read_note(folder),
+        sweeps: read_memberships(folder),
         keys: recipe.as_ref().map(flattened).unwrap_or_default(),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         folder: folder.to_owned(),
@@ -232,7 +236,7 @@ pub fn recipe_keys(recipe_toml: &str) -> Result<BTreeMap<String, Value>> {
 }
 
 /// Fields of a run that [`RunInfo::values`] knows besides the keys of its recipe.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 18] = [
     "id",
     "status",
     "recipe",
@@ -248,6 +252,8 @@ pub const FIELDS: [&str; 16] = [
     "started",
     "tag",
     "note",
+    "sweep",
+    "point",
     "problem",
 ];
 
@@ -279,6 +285,8 @@ impl RunInfo {
             "started" => text(&self.started),
             "tag" => self.tags.iter().cloned().map(Value::Text).collect(),
             "note" => optional(&self.note),
+            "sweep" => self.sweeps.iter().map(|s| Value::Text(s.sweep.clone())).collect(),
+            "point" => self.sweeps.iter().map(|s| Value::Text(s.point.clone())).collect(),
             "problem" => optional(&self.problem),
             key => self.keys.get(key).cloned().into_iter().collect(),
         }

@@ -19,8 +19,10 @@
 //! | `tags.txt`, `note.txt` | what the user calls it, one a line, and what they wrote about it |
 //! | `lock` | locked while the run's process lives |
 //! | `state/` | saved states of training, from which `ft resume` goes on; removed when the run has finished |
+//! | `sweeps.jsonl` | one line for each sweep that the run is part of: its name, point and overrides |
 //! | `resumes.jsonl` | one line for each time that the run was resumed: when, by what, from which state |
 
+pub mod claims;
 mod environment;
 pub mod export;
 mod figures;
@@ -32,6 +34,7 @@ mod predictions;
 pub mod query;
 mod resolve;
 mod states;
+pub mod sweeps;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
@@ -41,7 +44,7 @@ pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use resolve::{Metric, Resolver, best_of, resolve, resolve_checkpoint, same_photos};
 pub use states::{Restored, States};
-pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, read_epochs};
+pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, quoted, read_epochs};
 
 /// Names of the files of a run folder.
 pub mod file {
@@ -64,5 +67,6 @@ pub mod file {
     pub const TAGS: &str = "tags.txt";
     pub const NOTE: &str = "note.txt";
     pub const STATES: &str = "state";
+    pub const SWEEPS: &str = "sweeps.jsonl";
     pub const RESUMES: &str = "resumes.jsonl";
 }

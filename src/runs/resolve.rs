@@ -78,7 +78,7 @@ impl Metric {
     }
 
     /// Of losses the lower one.
-    fn is_better(self, new: f64, old: f64) -> bool {
+    pub fn is_better(self, new: f64, old: f64) -> bool {
         match self {
             Self::ValLoss | Self::TestLoss => new < old,
             _ => new > old,

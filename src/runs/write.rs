@@ -14,6 +14,7 @@ use super::figures::ClassFigures;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
 use super::states::States;
+use super::sweeps;
 use crate::error::{say, usage};
 use crate::files::{is_partial, write_atomically};
 use crate::recipe::Recipe;
@@ -286,10 +287,17 @@ fn lock(folder: &Path) -> Result<File> {
     let lock = File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match lock.lock() {
         Ok(()) => Ok(lock),
-        // Some network file systems have no locks. The run then shows as interrupted until it has ended.
-        Err(e) if e.kind() == ErrorKind::Unsupported => Ok(lock),
+        // The run then shows as interrupted until it has ended, unless a sweep has it.
+        Err(e) if has_no_locks(&e) => Ok(lock),
         Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// Whether a file system, of a network usually, has no locks.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    // What a server without a lock service answers.
+    const NO_LOCKS_AVAILABLE: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
+    error.kind() == ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS_AVAILABLE))
 }
 
 /// Takes the lock of a run that has one already.
@@ -301,7 +309,7 @@ fn take_lock(folder: &Path) -> Result<File> {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
             // As in `lock`.
-            Err(fs::TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => return Ok(lock),
+            Err(fs::TryLockError::Error(e)) if has_no_locks(&e) => return Ok(lock),
             Err(fs::TryLockError::Error(e)) => return Err(e).with_context(cannot),
             // Who lists runs holds the lock for a moment.
             Err(fs::TryLockError::WouldBlock) if attempt < 19 => std::thread::sleep(Duration::from_millis(25)),
@@ -337,16 +345,22 @@ pub(super) fn remove_partial_files(folder: &Path) -> Result<()> {
 
 /// The command line, quoted so that a POSIX shell reads it back.
 pub fn command_line() -> String {
-    let quote = |argument: std::ffi::OsString| {
-        let text = argument.to_string_lossy().into_owned();
-        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-    };
+    let quote = |argument: std::ffi::OsString| quoted(&argument.to_string_lossy());
     std::env::args_os().map(quote).collect::<Vec<_>>().join(" ") + "\n"
+}
+
+/// A word as a POSIX shell reads it back.
+pub fn quoted(text: &str) -> String {
+    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Whether the process that wrote the run still lives: only then the lock is taken.
 pub(super) fn is_running(folder: &Path) -> bool {
     let Ok(lock) = File::open(folder.join(file::LOCK)) else { return false };
-    matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    match lock.try_lock_shared() {
+        Ok(()) => false,
+        Err(fs::TryLockError::WouldBlock) => true,
+        Err(fs::TryLockError::Error(e)) => has_no_locks(&e) && sweeps::is_claimed(folder),
+    }
 }

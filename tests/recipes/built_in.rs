@@ -174,7 +174,9 @@ fn every_recipe_file_is_built_in() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recipes");
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     files.sort();
     let names: Vec<&str> = recipe::EMBEDDED.iter().map(|(name, _)| *name).collect();

@@ -36,7 +36,8 @@ Examples:
   ft runs export --format xlsx --out runs.xlsx
 
 A condition compares a field (id, status, recipe, dataset, model, epochs, best_val_accuracy, best_val_loss, test_accuracy, test_loss,
-test_macro_f1, seconds, started, tag, note, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not and parentheses; `none` is what a run has not.";
+test_macro_f1, seconds, started, tag, note, sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not
+and parentheses; `none` is what a run has not.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -258,7 +259,7 @@ fn short_name(dataset: &str) -> String {
 }
 
 /// `2.5s`, `3m07s`, `1h02m`.
-fn duration(seconds: f64) -> String {
+pub(in crate::cli) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..60 => format!("{seconds:.1}s"),
