@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::labels;
 use super::query::Value;
-use super::write::{RunResult, is_running, read_epochs};
+use super::rows::read_epochs;
+use super::write::{RunResult, is_running};
 use super::{Environment, file};
 use crate::error::{nearest, suggestion, usage};
 
