@@ -112,7 +112,7 @@ def check_images(root):
 def check_hparams(folder, result):
     """As the dashboard HPARAMS finds them."""
     multiplexer = plugin_event_multiplexer.EventMultiplexer(tensor_size_guidance={"hparams": 0, "scalars": 0})
-    multiplexer.AddRunsFromDirectory(str(folder / "tensorboard"), "run")
+    multiplexer.AddRunsFromDirectory(str(folder))
     multiplexer.Reload()
     provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
     hparams = backend_context.Context(base_plugin.TBContext(data_provider=provider))

@@ -78,7 +78,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 #[test]
 fn the_state_of_the_repository_is_recorded_down_to_changes_that_were_not_committed() {
     let shop = Workshop::new();
-    shop.photos("photos", 4);
+    shop.photos("photos", 10);
     let recipe = shop.plain_recipe("");
     let environment = || {
         let (_, run) = shop.train(&["recipe", recipe.to_str().unwrap(), "--epochs", "1"]);
@@ -116,21 +116,21 @@ fn the_state_of_the_repository_is_recorded_down_to_changes_that_were_not_committ
 fn a_line_of_steps_is_the_mean_of_its_batches_and_together_they_are_the_epoch() {
     let shop = Workshop::new();
     shop.photos("photos", 20);
-    let recipe = shop.plain_recipe("log_every = 2");
+    let recipe = shop.plain_recipe("log_every = 4");
     let (_, run) = shop.train(&["recipe", recipe.to_str().unwrap(), "--epochs", "3"]);
     let photos = csv_rows(&run.join("data.csv")).iter().filter(|row| row["split"] == "train").count();
     let batches = photos.div_ceil(8);
-    assert!(batches >= 5 && batches % 2 == 1, "the last line of an epoch is to be shorter: {photos} photos");
+    assert!((5..8).contains(&batches), "the second line of an epoch is to be shorter: {photos} photos");
     let header = fs::read_to_string(run.join("steps.csv")).unwrap().lines().next().unwrap().to_owned();
     assert_eq!(header, "epoch,step,global_step,loss,accuracy,lr,images_per_second");
     let (epochs, steps) = (csv_rows(&run.join("metrics.csv")), csv_rows(&run.join("steps.csv")));
-    assert_eq!(steps.len(), 3 * batches.div_ceil(2));
+    assert_eq!(steps.len(), 6);
     let number = |row: &BTreeMap<String, String>, key: &str| row[key].parse::<f64>().unwrap();
     for (index, epoch) in epochs.iter().enumerate() {
         let (mut before, mut loss, mut right) = (0, 0.0, 0.0);
         for row in steps.iter().filter(|row| row["epoch"] == epoch["epoch"]) {
             let step: usize = row["step"].parse().unwrap();
-            assert!(step == before + 2 || step == batches, "{row:?}");
+            assert!(step == before + 4 || step == batches, "{row:?}");
             assert_eq!(row["global_step"].parse::<usize>().unwrap(), index * batches + step);
             let count = ((step * 8).min(photos) - before * 8) as f64;
             loss += number(row, "loss") * count;
@@ -184,7 +184,8 @@ fn the_status_of_a_run_is_what_its_folder_and_its_lock_say() {
     let mut going = shop.start(&["recipe", "plain.toml", "--epochs", "100000", "--offline"]);
     going.wait_for("epoch   1:");
     assert_eq!(statuses(), ["running", "finished"]);
-    shop.run(&["runs"]).code(0).says(&["running"]);
+    let list = shop.run(&["runs"]).code(0).stdout;
+    assert!(list.contains("running") && list.contains("finished"), "{list}");
     going.signal("KILL");
     going.end();
     assert_eq!(statuses(), ["interrupted", "finished"]);

@@ -227,9 +227,15 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Ends the run with an error, which it records with its whole chain of causes.
+    /// Ends the run with an error, which it records with its whole chain of causes. Where there is no room even for that, the curves
+    /// make some: they can be drawn again.
     pub fn fail(self, error: &anyhow::Error) -> Result<()> {
-        self.write_text(file::ERROR, &format!("{error:#}\n"))
+        let text = format!("{error:#}\n");
+        self.write_text(file::ERROR, &text).or_else(|_| {
+            remove(&self.path(file::CURVES_PNG))?;
+            remove(&self.path(file::CURVES_SVG))?;
+            self.write_text(file::ERROR, &text)
+        })
     }
 }
 

@@ -13,14 +13,15 @@ use super::ema::Ema;
 use super::fit::{Fitted, Tally, evaluate};
 use super::layer_lr::parameter_options;
 use super::objective::Objective;
-use super::observer::{EpochMetrics, Moment, Observer, StepMetrics};
+use super::observer::{EpochMetrics, Moment, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
 use super::source::{FeatureBatch, Source};
-use super::state::{PaceState, PartialEpoch, Progress, SinceRow, TrainingState};
+use super::state::{PaceState, PartialEpoch, Progress, TrainingState};
 use super::step::{Accumulator, Gradients, backpropagate};
 use super::stream::Stream;
+use super::trained::Trained;
 use crate::data::loader::epoch_order;
 use crate::error::usage;
 use crate::models::{Graph, Network, StepOutput};
@@ -63,79 +64,6 @@ pub enum Stopped {
     Interrupted,
     /// By early stopping, for this reason.
     Early(String),
-}
-
-/// What an epoch's training gave.
-struct Trained {
-    tally: Tally,
-    /// Of the last update.
-    lr: f64,
-    started: Instant,
-    /// Time that was spent on the epoch before it was resumed.
-    before: f64,
-    since_row: Window,
-}
-
-/// The batches since the latest row of the step log.
-#[derive(Default)]
-struct Window {
-    tally: Tally,
-    batches: u64,
-    /// Time of the epoch at that row.
-    begun: f64,
-}
-
-impl Trained {
-    fn begin(partial: Option<PartialEpoch>) -> Self {
-        let (tally, since_row) = (Tally::default(), Window::default());
-        let started = Instant::now();
-        match partial {
-            None => Self { tally, lr: 0.0, started, before: 0.0, since_row },
-            Some(p) => {
-                let SinceRow { batches, loss, correct, count, begun } = p.since_row;
-                let since_row = Window { tally: Tally::from_sums((loss, correct, count)), batches, begun };
-                let tally = Tally::from_sums((p.loss, p.correct, p.count));
-                Self { tally, lr: p.lr, started, before: p.seconds, since_row }
-            }
-        }
-    }
-
-    fn add(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<()> {
-        let mut tally = Tally::default();
-        tally.add(output.loss, &output.logits, batch)?;
-        self.tally.merge(tally);
-        self.since_row.tally.merge(tally);
-        self.since_row.batches += 1;
-        Ok(())
-    }
-
-    /// The row of the batches since the one before. `step` and `before` are the batches done in this epoch and in those before it.
-    fn row(&mut self, epoch: usize, step: u64, before: u64) -> StepMetrics {
-        let seconds = self.seconds();
-        let Window { tally, begun, .. } = std::mem::take(&mut self.since_row);
-        self.since_row.begun = seconds;
-        StepMetrics {
-            epoch,
-            step,
-            global_step: before + step,
-            loss: tally.loss(),
-            accuracy: tally.accuracy(),
-            lr: self.lr,
-            images_per_second: tally.count() as f64 / (seconds - begun),
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.before + self.started.elapsed().as_secs_f64()
-    }
-
-    fn partial(&self, batches: u64) -> PartialEpoch {
-        let (loss, correct, count) = self.tally.sums();
-        let row = self.since_row.tally.sums();
-        let Window { batches: of_row, begun, .. } = self.since_row;
-        let since_row = SinceRow { batches: of_row, loss: row.0, correct: row.1, count: row.2, begun };
-        PartialEpoch { batches, loss, correct, count, lr: self.lr, seconds: self.seconds(), since_row }
-    }
 }
 
 /// Consecutive batches of the stream of training photos.
@@ -216,13 +144,13 @@ impl Course for EpochCourse<'_> {
     fn last_update(&mut self, network: &Network, gradients: &Gradients) -> Result<()> {
         let begun = Instant::now();
         self.observer.parameters(self.epoch, network, gradients)?;
-        self.trained.started += begun.elapsed();
+        self.trained.pass_over(begun.elapsed());
         Ok(())
     }
 
     /// Only here, between updates, is training in a state to save: within one, gradients are summed up and statistics have moved.
     fn updated(&mut self, trainer: &Trainer<'_>, network: &Network, batches: u64) -> Result<bool> {
-        let row = self.trained.since_row.batches;
+        let row = self.trained.batches_since_row();
         if self.log_every > 0 && row > 0 && (row >= self.log_every || batches == self.batches) {
             let before = (self.epoch as u64 - 1) * self.batches;
             self.observer.step(&self.trained.row(self.epoch, batches, before))?;
