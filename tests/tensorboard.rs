@@ -174,6 +174,10 @@ fn a_finished_run_shows_what_it_looks_at_and_explain_adds_its_sheets() {
     assert!(!without.join("tensorboard").exists());
 }
 
+fn is_state(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().starts_with("epoch-")
+}
+
 /// The latest event file of a folder.
 fn newest(folder: &Path) -> PathBuf {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).max().unwrap()
@@ -184,17 +188,20 @@ fn newest(folder: &Path) -> PathBuf {
 fn a_killed_run_goes_on_in_new_files_that_void_what_came_after_its_state() {
     let shop = Workshop::new();
     shop.photos("photos", 20);
-    shop.plain_recipe("log_every = 1\ncheckpoint_every = 0");
+    shop.plain_recipe("log_every = 1\ncheckpoint_every = 0.03");
     let settings = ["recipe", "plain.toml", "--offline", "--epochs", "52", "--set", "train.steps_per_epoch=8"];
     let mut going = shop.start(&settings);
     going.wait_for("epoch   3:");
+    let run = shop.run_folders().remove(0);
+    while fs::read_dir(run.join("state")).unwrap().filter(|entry| is_state(&entry.as_ref().unwrap().path())).count() < 2
+    {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
     going.signal("KILL");
     going.end();
-    let run = shop.run_folders().remove(0);
     // What lies behind the state that training goes on from: an epoch that it does not know, and half a record.
     let states = fs::read_dir(run.join("state")).unwrap().map(|entry| entry.unwrap().path());
-    let newest_state =
-        states.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("epoch-")).max().unwrap();
+    let newest_state = states.filter(|path| is_state(path)).max().unwrap();
     fs::remove_file(newest_state).unwrap();
     for name in ["train", "validation", "steps"] {
         let mut file = OpenOptions::new().append(true).open(newest(&run.join("tensorboard").join(name))).unwrap();
