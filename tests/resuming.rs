@@ -37,6 +37,7 @@ const SGD: &str = r#"
     batch_size = 4
     accumulate = 2
     steps_per_epoch = 5
+    log_every = 3
     optimizer = "sgd"
     momentum = 0.9
     nesterov = true
@@ -68,6 +69,7 @@ const ADAM: &str = r#"
     [train]
     batch_size = 16
     accumulate = 2
+    log_every = 1
     optimizer = "adam"
     amsgrad = true
     lr = 1e-2
@@ -398,6 +400,8 @@ fn a_damaged_state_gives_way_to_the_one_before() {
         // What a crash leaves of a line in writing.
         let metrics = fs::read_to_string(run.join("metrics.csv")).unwrap();
         fs::write(run.join("metrics.csv"), metrics + "4,0.97").unwrap();
+        let steps = fs::read_to_string(run.join("steps.csv")).unwrap();
+        fs::write(run.join("steps.csv"), steps + "4,2,17,0.9").unwrap();
         let says: Vec<&str> = expected.iter().map(String::as_str).collect();
         let outcome = shop.run(&["resume", "latest", "--offline"]).code(0).says(&says);
         assert_eq!(outcome.stdout, "");

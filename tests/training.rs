@@ -34,6 +34,7 @@ fn a_recipe_run_leaves_every_promised_file_and_one_json_object() {
         "data.csv",
         "skipped.csv",
         "metrics.csv",
+        "steps.csv",
         "predictions.csv",
         "curves.png",
         "curves.svg",

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod baseline;
+mod board;
 mod console;
 mod data;
 mod eval;

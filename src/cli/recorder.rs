@@ -10,12 +10,18 @@ use crate::files::sha256_file;
 use crate::models::{Network, summary};
 use crate::recipe::Train;
 use crate::report::curves;
-use crate::runs::{Restored, RunWriter, States, file, read_epochs};
+use crate::runs::tensorboard::RunEvents;
+use crate::runs::{Restored, RunWriter, States, file, read_epochs, read_steps};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::layer_lr::parameter_options;
-use crate::train::observer::{EpochMetrics, Moment, Observer};
+use crate::train::observer::{EpochMetrics, Moment, Observer, StepMetrics};
 use crate::train::phases::Phase;
 use crate::train::state::{Origin, TrainingState};
+use crate::train::step::Gradients;
+
+/// Most epochs of a run whose weights are drawn as histograms, at even steps: as many as TensorBoard shows of a series unless it is told
+/// otherwise.
+const HISTOGRAMS: usize = 50;
 
 /// The observer of a recorded run.
 pub struct Recorder<'a> {
@@ -34,6 +40,10 @@ pub struct Recorder<'a> {
     saved: Instant,
     /// Time spent on saved states.
     saving: Duration,
+    /// For TensorBoard; none if it is not wanted, or could not be written any more.
+    events: Option<RunEvents>,
+    /// Time spent on histograms.
+    measuring: Duration,
 }
 
 impl<'a> Recorder<'a> {
@@ -60,13 +70,23 @@ impl<'a> Recorder<'a> {
             origin,
             saved: Instant::now(),
             saving: Duration::ZERO,
+            events: None,
+            measuring: Duration::ZERO,
+        }
+    }
+
+    /// Begins the record of a run that starts from its beginning.
+    pub fn begin(&mut self) {
+        if self.train.tensorboard {
+            let events = RunEvents::begin(self.run.folder());
+            self.set_events(events);
         }
     }
 
     /// Goes on recording a run that comes from a saved state, whose latest epoch was of `phase`.
     ///
     /// # Errors
-    /// If `metrics.csv` cannot be read.
+    /// If `metrics.csv` or `steps.csv` cannot be read.
     pub fn resume(&mut self, restored: &Restored, phase: &Phase) -> Result<()> {
         self.description.freeze_before.clone_from(&phase.freeze_before);
         if restored.state.progress.epoch > 0 {
@@ -75,7 +95,33 @@ impl<'a> Recorder<'a> {
         self.best_epoch = restored.state.progress.best.as_ref().map(|best| best.epoch);
         self.origin.best_sha256.clone_from(&restored.origin.best_sha256);
         self.origin.seconds = restored.origin.seconds;
+        if self.train.tensorboard {
+            let steps = read_steps(self.run.folder())?.last().map_or(0, |step| step.global_step);
+            let events = RunEvents::resume(self.run.folder(), restored.state.progress.epoch, steps);
+            self.set_events(events);
+        }
         Ok(())
+    }
+
+    fn set_events(&mut self, events: Result<RunEvents>) {
+        match events {
+            Ok(events) => self.events = Some(events),
+            Err(error) => self.warn_of_events(&error),
+        }
+    }
+
+    /// Tells TensorBoard something. Training does not end because it cannot be told; after a first failure it is left alone, since a
+    /// file that may end in half a record must not be written on.
+    fn tell(&mut self, what: impl FnOnce(&mut RunEvents) -> Result<()>) {
+        let told = self.events.as_mut().map_or(Ok(()), what);
+        if let Err(error) = told {
+            self.events = None;
+            self.warn_of_events(&error);
+        }
+    }
+
+    fn warn_of_events(&self, error: &anyhow::Error) {
+        self.console.log(&format!("warning: nothing more is written for TensorBoard: {error:#}"));
     }
 
     /// Time that the run took before it was resumed.
@@ -147,6 +193,25 @@ impl Observer for Recorder<'_> {
         self.console.log(line);
     }
 
+    fn step(&mut self, metrics: &StepMetrics) -> Result<()> {
+        self.run.append_step(metrics)?;
+        self.tell(|events| events.step(metrics));
+        Ok(())
+    }
+
+    /// Histograms of some epochs and the last one, unless more than a twentieth of the time would go into them.
+    fn parameters(&mut self, epoch: usize, network: &Network, gradients: &Gradients) -> Result<()> {
+        let every = self.train.epochs.div_ceil(HISTOGRAMS).max(1);
+        let due = epoch.is_multiple_of(every) || epoch == self.train.epochs;
+        if self.events.is_none() || !due || self.measuring * 20 > self.started.elapsed() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.tell(|events| events.distributions(epoch, network, gradients));
+        self.measuring += started.elapsed();
+        Ok(())
+    }
+
     fn epoch(&mut self, m: &EpochMetrics) -> Result<()> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
         self.console.log(&format!(
@@ -162,6 +227,7 @@ impl Observer for Recorder<'_> {
         ));
         self.latest = Some(*m);
         self.run.append_epoch(m)?;
+        self.tell(|events| events.epoch(m));
         self.draw_curves();
         Ok(())
     }
@@ -198,6 +264,9 @@ impl Observer for Recorder<'_> {
             seconds: self.seconds_before() + self.started.elapsed().as_secs_f64(),
             ..self.origin.clone()
         };
+        // What lies before the state must not be lost while the state is kept.
+        self.run.sync_steps()?;
+        self.tell(|events| events.sync());
         self.states.add(&origin, state, self.train.keep_checkpoints).context("the state of training was not saved")?;
         self.saved = Instant::now();
         self.saving += self.saved - started;

@@ -82,8 +82,10 @@ pub fn run(args: &Args) -> Result<()> {
         environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     }
     announce(&console, &environment, &now, restored.as_ref());
-    let epochs = restored.as_ref().map_or(0, |restored| restored.state.progress.epoch);
-    run.rewind(epochs)?;
+    let progress = restored.as_ref().map(|restored| &restored.state.progress);
+    let epochs = progress.map_or(0, |progress| progress.epoch);
+    let batches = progress.and_then(|progress| progress.partial.as_ref()).map_or(0, |partial| partial.batches);
+    run.rewind(epochs, batches)?;
     States::of(run.folder()).rewind(restored.as_ref())?;
     run.record_resumption(&Resumption {
         time: now.started,
@@ -241,9 +243,12 @@ fn announce(console: &Console, then: &Environment, now: &Environment, restored: 
             console.log(&format!("resumed from state/{name}: {epochs} epochs{within} are done"));
         }
     }
+    // Runs of older versions do not say it, nor does anything but a CPU.
+    let [before, after] = [&then.vector_instructions, &now.vector_instructions].map(Option::as_ref);
     let differ = [
         ("device", Some(&then.device), Some(&now.device)),
         ("processor", then.cpu.as_ref(), now.cpu.as_ref()),
+        ("set of vector instructions", before.or(after), after.or(before)),
         ("version of ft", Some(&then.ft_version), Some(&now.ft_version)),
     ];
     for (what, then, now) in differ {

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::sources::Sources;
-use super::{TrainingArgs, interrupt, output, sweep};
+use super::{TrainingArgs, board, interrupt, output, sweep};
 use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
@@ -20,7 +20,7 @@ use crate::files::sha256_file;
 use crate::models::summary;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
-use crate::runs::{self, Environment, Prediction, Restored, RunResult, RunWriter, file};
+use crate::runs::{self, Environment, Prediction, Restored, RunResult, RunWriter, file, tensorboard};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::{Fitted, argmax, predict_all};
 use crate::train::layer_lr::parameter_options;
@@ -85,6 +85,11 @@ impl Session<'_> {
         match execute(recipe, &mut prepared, &run, environment, console, started, resumed) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
+                if recipe.train.tensorboard
+                    && let Err(error) = tensorboard::record_result(run.folder(), &result)
+                {
+                    say(&format!("warning: TensorBoard's files lack the result: {error:#}"));
+                }
                 run.finish(&result)?;
                 report(&result, &name, summary.as_ref(), recipe, json)
             }
@@ -167,6 +172,8 @@ fn execute(
         // Training may be over already: then no phase comes that would freeze it.
         phase.freeze(network)?;
         recorder.resume(restored, phase)?;
+    } else {
+        recorder.begin();
     }
     drop(restored);
     let mut val = None;
@@ -322,6 +329,11 @@ fn evaluate_best(
         figures = Some(test_figures(&predict(Split::Test, &open(samples)?)?, samples, objective)?);
     }
     run.write_predictions(&rows)?;
+    if recipe.train.tensorboard
+        && let Err(error) = board::add_glance(run, &description, &network, &prepared.dataset, &rows)
+    {
+        console.log(&format!("warning: TensorBoard's files lack what the model looks at: {error:#}"));
+    }
     Ok(figures)
 }
 

@@ -55,6 +55,11 @@ pub use window::Pool;
 
 use candle_core::Device;
 
+/// The vector instructions of this processor that the native kernels use: `portable`, `avx2` or `avx512`.
+pub fn vector_instructions() -> &'static str {
+    kernels::simd::Level::detect().name()
+}
+
 /// Which form of the operations runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

@@ -82,6 +82,11 @@ pub struct Train {
     pub checkpoint_every: f64,
     /// Saved states that are kept while a run goes on: the newest ones. Default 2.
     pub keep_checkpoints: usize,
+    /// Batches after which a line with their loss, accuracy and speed is added to `steps.csv`; 0 for never. Changes no results.
+    /// Default 50.
+    pub log_every: usize,
+    /// Write event files for TensorBoard into the run folder. Changes no results. Default true.
+    pub tensorboard: bool,
     /// Factors of the learning rate by stage, block, layer, or `head`; the most specific name counts, and replaces what
     /// `lr_decay` would give.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -232,6 +237,8 @@ impl Default for Train {
             cache_features: true,
             checkpoint_every: 300.0,
             keep_checkpoints: 2,
+            log_every: 50,
+            tensorboard: true,
             lr_scale: BTreeMap::new(),
             schedule: Schedule::default(),
             early_stopping: None,
@@ -354,6 +361,8 @@ pub(super) const KEYS: &[&str] = &[
     "cache_features",
     "checkpoint_every",
     "keep_checkpoints",
+    "log_every",
+    "tensorboard",
     "lr_scale",
     "schedule",
     "early_stopping",
@@ -380,6 +389,8 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Train {
     section.value("cache_features", &mut train.cache_features);
     section.value("checkpoint_every", &mut train.checkpoint_every);
     section.value("keep_checkpoints", &mut train.keep_checkpoints);
+    section.value("log_every", &mut train.log_every);
+    section.value("tensorboard", &mut train.tensorboard);
     let tables = ["schedule", "early_stopping", "phase"].map(|key| section.table(key));
     section.finish();
     let [schedule_node, stopping_node, phase_node] = tables;

@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::labels;
 use super::query::Value;
+use super::rows::read_epochs;
 use super::sweeps::{Membership, read_memberships};
-use super::write::{RunResult, is_running, read_epochs};
+use super::write::{RunResult, is_running};
 use super::{Environment, file};
 use crate::train::observer::EpochMetrics;
 

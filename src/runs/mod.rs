@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `recipe.toml` | the resolved recipe |
 //! | `command.txt` | the command line |
-//! | `environment.json` | version, machine, device, weights file and its hash, start time |
+//! | `environment.json` | version, machine, device, state of the git repository, weights file and its hash, hash of each split, start time |
 //! | `data.csv`, `skipped.csv` | which photo was in which part; which could not be read, and why |
 //! | `metrics.csv` | one line for each epoch |
+//! | `steps.csv` | one line for every `train.log_every` batches |
+//! | `tensorboard/` | event files of TensorBoard, see [`tensorboard`] |
 //! | `best.safetensors`, `last.safetensors` | checkpoints, at the best validation accuracy and the last epoch |
 //! | `predictions.csv` | truth, prediction and logits of each photo |
 //! | `curves.png`, `curves.svg` | loss and accuracy over the epochs, drawn again after each, if that takes less than a tenth of the time |
@@ -33,8 +35,10 @@ mod photos;
 mod predictions;
 pub mod query;
 mod resolve;
+mod rows;
 mod states;
 pub mod sweeps;
+pub mod tensorboard;
 mod write;
 
 pub use environment::{Environment, WeightsFile};
@@ -43,8 +47,9 @@ pub use list::{FIELDS, RunInfo, Status, TRASH, info, known_fields, list, read_en
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};
 pub use predictions::{Prediction, read_predictions, write_predictions};
 pub use resolve::{Metric, Resolver, best_of, resolve, resolve_checkpoint, same_photos};
+pub use rows::{read_epochs, read_steps};
 pub use states::{Restored, States};
-pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, quoted, read_epochs};
+pub use write::{Resumption, RunResult, RunWriter, SkippedRow, command_line, quoted};
 
 /// Names of the files of a run folder.
 pub mod file {
@@ -54,6 +59,8 @@ pub mod file {
     pub const DATA: &str = "data.csv";
     pub const SKIPPED: &str = "skipped.csv";
     pub const METRICS: &str = "metrics.csv";
+    pub const STEPS: &str = "steps.csv";
+    pub const TENSORBOARD: &str = "tensorboard";
     pub const PREDICTIONS: &str = "predictions.csv";
     pub const BEST: &str = "best.safetensors";
     pub const LAST: &str = "last.safetensors";

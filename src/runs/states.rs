@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::file;
-use super::write::{remove, remove_partial_files};
+use super::rows::remove;
+use super::write::remove_partial_files;
 use crate::error::UsageError;
 use crate::files::sha256_file;
 use crate::train::state::{self, Origin, TrainingState};

@@ -6,19 +6,20 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
 use super::figures::ClassFigures;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
+use super::rows::{self, remove};
 use super::states::States;
 use super::sweeps;
 use crate::error::{say, usage};
 use crate::files::{is_partial, write_atomically};
 use crate::recipe::Recipe;
-use crate::train::observer::EpochMetrics;
+use crate::train::observer::{EpochMetrics, StepMetrics};
 
 /// A line of `skipped.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,12 +120,17 @@ impl RunWriter {
     }
 
     /// What a resumed run does first: throws away what it will write anew, and what was cut short. Of `metrics.csv` the first
-    /// `epochs` lines stay.
+    /// `epochs` lines stay, of `steps.csv` those up to so many `batches` of the next epoch. TensorBoard's events go only where the run
+    /// starts from its beginning: else its reader leaves out what was after the state (see [`super::tensorboard`]).
     ///
     /// # Errors
     /// If `metrics.csv` has fewer epochs, or a file cannot be changed.
-    pub fn rewind(&self, epochs: usize) -> Result<()> {
-        self.keep_epochs(epochs)?;
+    pub fn rewind(&self, epochs: usize, batches: u64) -> Result<()> {
+        rows::keep_epochs(&self.folder, epochs)?;
+        rows::keep_steps(&self.folder, epochs, batches)?;
+        if epochs == 0 && batches == 0 {
+            super::tensorboard::remove_all(&self.folder)?;
+        }
         for name in [file::RESULT, file::ERROR, file::PREDICTIONS, file::SUMMARY] {
             remove(&self.path(name))?;
         }
@@ -133,23 +139,6 @@ impl RunWriter {
             remove(&self.path(file::CURVES_SVG))?;
         }
         remove_partial_files(&self.folder)
-    }
-
-    /// Cuts `metrics.csv` behind an epoch; a line that a crash has torn goes with the rest.
-    fn keep_epochs(&self, epochs: usize) -> Result<()> {
-        let path = self.path(file::METRICS);
-        if epochs == 0 {
-            return remove(&path);
-        }
-        let known = read_epochs(&self.folder)?.len();
-        ensure!(
-            known >= epochs,
-            "{} has {known} epochs, but the saved state is after epoch {epochs}; put the whole file back, or start a new run",
-            path.display()
-        );
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let kept: String = text.split_inclusive('\n').take(epochs + 1).collect();
-        self.write_text(file::METRICS, &kept)
     }
 
     /// Appends a line to `resumes.jsonl`.
@@ -204,15 +193,22 @@ impl RunWriter {
     /// Appends a line to `metrics.csv`, in one write, and sees that it reaches the disk.
     pub fn append_epoch(&self, epoch: &EpochMetrics) -> Result<()> {
         let path = self.path(file::METRICS);
-        let append = || -> Result<()> {
-            let mut out = OpenOptions::new().create(true).append(true).open(&path)?;
-            let first = out.metadata()?.len() == 0;
-            let mut csv = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
-            csv.serialize(epoch)?;
-            out.write_all(&csv.into_inner().map_err(|e| e.into_error())?)?;
-            Ok(out.sync_data()?)
+        rows::append(&path, epoch)?.sync_data().with_context(|| format!("cannot append to {}", path.display()))
+    }
+
+    /// Appends a line to `steps.csv`, in one write. It reaches the disk when the system sees fit, or with [`Self::sync_steps`].
+    pub fn append_step(&self, step: &StepMetrics) -> Result<()> {
+        rows::append(&self.path(file::STEPS), step).map(drop)
+    }
+
+    /// Sees that all lines of `steps.csv` reach the disk; to be called before a state is saved that goes on behind them.
+    pub fn sync_steps(&self) -> Result<()> {
+        let path = self.path(file::STEPS);
+        let synced = match File::options().append(true).open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            file => file.and_then(|file| file.sync_data()),
         };
-        append().with_context(|| format!("cannot append to {}", path.display()))
+        synced.with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes `predictions.csv`.
@@ -232,9 +228,15 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Ends the run with an error, which it records with its whole chain of causes.
+    /// Ends the run with an error, which it records with its whole chain of causes. Where there is no room even for that, the curves
+    /// make some: they can be drawn again.
     pub fn fail(self, error: &anyhow::Error) -> Result<()> {
-        self.write_text(file::ERROR, &format!("{error:#}\n"))
+        let text = format!("{error:#}\n");
+        self.write_text(file::ERROR, &text).or_else(|_| {
+            remove(&self.path(file::CURVES_PNG))?;
+            remove(&self.path(file::CURVES_SVG))?;
+            self.write_text(file::ERROR, &text)
+        })
     }
 }
 
@@ -244,18 +246,6 @@ impl Drop for RunWriter {
         // A lock that cannot be released goes with the process.
         let _ = self.lock.unlock();
     }
-}
-
-/// The epochs in `metrics.csv`. A last line that was cut short by a crash is left out.
-///
-/// # Errors
-/// If the file is missing, or damaged elsewhere.
-pub fn read_epochs(folder: &Path) -> Result<Vec<EpochMetrics>> {
-    let path = folder.join(file::METRICS);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
-    let rows = csv::Reader::from_reader(whole.as_bytes()).into_deserialize().collect::<Result<_, _>>();
-    rows.with_context(|| format!("{} is damaged", path.display()))
 }
 
 /// `create_dir` either makes the folder or finds it taken: two runs never share one.
@@ -320,16 +310,6 @@ fn take_lock(folder: &Path) -> Result<File> {
         "the run {} is going on: another process has its lock; wait for it, or stop it",
         folder.display()
     )))
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Removes the temporary files that a killed process has left in a folder.

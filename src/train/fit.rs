@@ -77,6 +77,13 @@ impl Tally {
         Self { loss, correct, count }
     }
 
+    /// Takes the photos of another.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.correct += other.correct;
+        self.count += other.count;
+    }
+
     /// Number of photos.
     pub fn count(&self) -> usize {
         self.count

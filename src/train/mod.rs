@@ -21,4 +21,5 @@ pub mod state;
 pub mod step;
 pub mod stream;
 pub mod temperature;
+mod trained;
 pub mod trainer;

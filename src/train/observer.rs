@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::phases::Phase;
 use super::state::TrainingState;
+use super::step::Gradients;
 use crate::models::Network;
 
 /// Figures of one epoch: a line of a run's `metrics.csv`.
@@ -23,6 +24,25 @@ pub struct EpochMetrics {
     /// Wall-clock time of the epoch, validation included.
     pub seconds: f64,
     /// Training photos per second of the training part.
+    pub images_per_second: f64,
+}
+
+/// Figures of consecutive batches of an epoch: a line of a run's `steps.csv`. A step is a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Batches of this epoch that are done.
+    pub step: u64,
+    /// Batches of all epochs that are done.
+    pub global_step: u64,
+    /// Mean over the photos since the line before in this epoch, as they were seen (weights moving, dropout on).
+    pub loss: f64,
+    /// Over the same photos.
+    pub accuracy: f64,
+    /// Of the latest update.
+    pub lr: f64,
+    /// Photos per second since the line before.
     pub images_per_second: f64,
 }
 
@@ -49,6 +69,15 @@ pub trait Observer {
     fn phase(&mut self, network: &Network, phase: &Phase) -> Result<()>;
     /// Something the user should know.
     fn note(&mut self, line: &str);
+    /// `train.log_every` batches more are done, or the last ones of an epoch.
+    fn step(&mut self, _: &StepMetrics) -> Result<()> {
+        Ok(())
+    }
+    /// An epoch's last update is done: `network` has its raw weights, and the gradients are those of that update, before clipping. The
+    /// time that this takes does not count as training.
+    fn parameters(&mut self, _epoch: usize, _network: &Network, _: &Gradients) -> Result<()> {
+        Ok(())
+    }
     /// An epoch is complete.
     fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()>;
     /// The network is better on the validation photos than ever before in this run.

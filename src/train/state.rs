@@ -71,6 +71,21 @@ pub struct PartialEpoch {
     pub lr: f64,
     /// Time since the epoch began.
     pub seconds: f64,
+    /// Absent in states of older versions.
+    #[serde(default)]
+    pub since_row: SinceRow,
+}
+
+/// What has come since the latest row of the step log, of which it becomes the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinceRow {
+    pub batches: u64,
+    /// Sums over the photos.
+    pub loss: f64,
+    pub correct: usize,
+    pub count: usize,
+    /// Time from the beginning of the epoch to that row.
+    pub begun: f64,
 }
 
 /// What [`super::trainer::Trainer::restore`] needs.
@@ -299,7 +314,15 @@ mod tests {
                 plateau: Some(PlateauState { lr: 1e-3 / 3.0, best: Some(f64::INFINITY), bad_epochs: 1, cooldown: 2 }),
                 stopping: Some(EarlyStoppingState { best: Some(-0.0), waited: 4 }),
             }),
-            partial: Some(PartialEpoch { batches: 5, loss: 2.0 / 3.0, correct: 11, count: 40, lr: 0.3, seconds: 0.5 }),
+            partial: Some(PartialEpoch {
+                batches: 5,
+                loss: 2.0 / 3.0,
+                correct: 11,
+                count: 40,
+                lr: 0.3,
+                seconds: 0.5,
+                since_row: SinceRow { batches: 2, loss: 1.0 / 3.0, correct: 4, count: 16, begun: 0.25 },
+            }),
         };
         let values = [0.1f32, -0.0, f32::MIN_POSITIVE / 2.0, f32::NAN, f32::INFINITY, 3.0];
         let tensor = Tensor::from_slice(&values, (2, 3), &Device::Cpu).unwrap();

@@ -19,8 +19,9 @@ use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
 use super::source::{FeatureBatch, Source};
 use super::state::{PaceState, PartialEpoch, Progress, TrainingState};
-use super::step::{Accumulator, backpropagate};
+use super::step::{Accumulator, Gradients, backpropagate};
 use super::stream::Stream;
+use super::trained::Trained;
 use crate::data::loader::epoch_order;
 use crate::error::usage;
 use crate::models::{Graph, Network, StepOutput};
@@ -65,37 +66,6 @@ pub enum Stopped {
     Early(String),
 }
 
-/// What an epoch's training gave.
-struct Trained {
-    tally: Tally,
-    /// Of the last update.
-    lr: f64,
-    started: Instant,
-    /// Time that was spent on the epoch before it was resumed.
-    before: f64,
-}
-
-impl Trained {
-    fn begin(partial: Option<PartialEpoch>) -> Self {
-        let started = Instant::now();
-        match partial {
-            None => Self { tally: Tally::default(), lr: 0.0, started, before: 0.0 },
-            Some(p) => {
-                Self { tally: Tally::from_sums((p.loss, p.correct, p.count)), lr: p.lr, started, before: p.seconds }
-            }
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.before + self.started.elapsed().as_secs_f64()
-    }
-
-    fn partial(&self, batches: u64) -> PartialEpoch {
-        let (loss, correct, count) = self.tally.sums();
-        PartialEpoch { batches, loss, correct, count, lr: self.lr, seconds: self.seconds() }
-    }
-}
-
 /// Consecutive batches of the stream of training photos.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch {
@@ -119,6 +89,13 @@ pub(super) trait Course {
     fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool>;
     /// The learning rate of the next update.
     fn next_lr(&mut self) -> f64;
+    /// Sees the last update of the stretch and its gradients.
+    ///
+    /// # Errors
+    /// If training cannot go on.
+    fn last_update(&mut self, _: &Network, _: &Gradients) -> Result<()> {
+        Ok(())
+    }
     /// Sees training after an update that followed so many batches; false to end here.
     ///
     /// # Errors
@@ -132,6 +109,8 @@ pub(super) trait Course {
 struct EpochCourse<'a> {
     epoch: usize,
     batches: u64,
+    /// Batches of a row of the step log; 0 for none.
+    log_every: u64,
     pace: &'a mut Pace,
     observer: &'a mut dyn Observer,
     trained: Trained,
@@ -151,8 +130,8 @@ impl Course for EpochCourse<'_> {
             output.loss,
             lr / 10.0
         );
-        let tally = &mut self.trained.tally;
-        tally.add(output.loss, &output.logits, batch)?;
+        self.trained.add(output, batch)?;
+        let tally = &self.trained.tally;
         self.observer.progress(tally.count(), &format!("loss {:.4} accuracy {:.4}", tally.loss(), tally.accuracy()));
         Ok(true)
     }
@@ -162,8 +141,20 @@ impl Course for EpochCourse<'_> {
         self.trained.lr
     }
 
+    fn last_update(&mut self, network: &Network, gradients: &Gradients) -> Result<()> {
+        let begun = Instant::now();
+        self.observer.parameters(self.epoch, network, gradients)?;
+        self.trained.pass_over(begun.elapsed());
+        Ok(())
+    }
+
     /// Only here, between updates, is training in a state to save: within one, gradients are summed up and statistics have moved.
     fn updated(&mut self, trainer: &Trainer<'_>, network: &Network, batches: u64) -> Result<bool> {
+        let row = self.trained.batches_since_row();
+        if self.log_every > 0 && row > 0 && (row >= self.log_every || batches == self.batches) {
+            let before = (self.epoch as u64 - 1) * self.batches;
+            self.observer.step(&self.trained.row(self.epoch, batches, before))?;
+        }
         // An epoch that has had its last update is brought to its end.
         self.interrupted = batches < self.batches && self.observer.stop_requested();
         let moment = if self.interrupted { Moment::Pause } else { Moment::Update };
@@ -429,7 +420,8 @@ impl<'a> Trainer<'a> {
         let photos = self.stream(train).pieces(first, batches).map(|piece| piece.order.len()).sum();
         observer.begin(&format!("epoch {epoch}/{}", self.recipe.train.epochs), photos);
         let trained = Trained::begin(partial);
-        let mut course = EpochCourse { epoch, batches, pace, observer, trained, interrupted: false };
+        let log_every = self.recipe.train.log_every as u64;
+        let mut course = EpochCourse { epoch, batches, log_every, pace, observer, trained, interrupted: false };
         let ran = self.run(network, train, Stretch { first, count: batches, done }, &mut course);
         let EpochCourse { trained, interrupted, .. } = course;
         observer.end();
@@ -464,7 +456,13 @@ impl<'a> Trainer<'a> {
                 accumulator.add(std::mem::take(&mut output.gradients), batch.labels.len())?;
                 // The last group of an epoch may be smaller.
                 if accumulator.batches() == settings.accumulate || step == count {
-                    self.update(network, &mut accumulator, course.next_lr()).with_context(|| place.clone())?;
+                    let gradients =
+                        self.update(network, &mut accumulator, course.next_lr()).with_context(|| place.clone())?;
+                    if step == count {
+                        course.last_update(network, &gradients)?;
+                    }
+                    // Before a state is saved, which takes memory too.
+                    drop(gradients);
                     if !course.updated(self, network, step)? {
                         return Ok(());
                     }
@@ -474,13 +472,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn update(&mut self, network: &mut Network, accumulator: &mut Accumulator, lr: f64) -> Result<()> {
+    /// Returns the gradients that it was made with.
+    fn update(&mut self, network: &mut Network, accumulator: &mut Accumulator, lr: f64) -> Result<Gradients> {
         let gradients = accumulator.take()?;
         self.optimizer.step(&mut network.trainable_parameters_mut(), &gradients, lr)?;
-        match &mut self.ema {
-            Some(ema) => ema.update(network),
-            None => Ok(()),
+        if let Some(ema) = &mut self.ema {
+            ema.update(network)?;
         }
+        Ok(gradients)
     }
 
     fn stream(&self, train: &dyn Source) -> Stream {

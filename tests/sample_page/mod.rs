@@ -181,19 +181,23 @@ fn environment() -> Environment {
         os: "linux".to_owned(),
         architecture: "x86_64".to_owned(),
         cpu: Some("A processor".to_owned()),
+        vector_instructions: Some("avx512".to_owned()),
+        memory: Some(16 << 30),
         cores: 2,
         threads: 2,
         device: "cpu".to_owned(),
         git_commit: Some("2cdeedc1f0a84f17a0d8d10dd8a5b6a5d9f0a0aa".to_owned()),
+        git_branch: Some("main".to_owned()),
+        git_changes: vec![" M recipes/mine.toml".to_owned(), "?? notes.txt".to_owned()],
         weights: Some(WeightsFile {
             source: "resnet50v2".to_owned(),
             path: "cache/resnet50v2.safetensors".to_owned(),
             sha256: "25964ee25022d2e90dc92a540f745bf71050442442c041b0478920f2d7bb3b69".to_owned(),
         }),
-        working_folder: None,
         data_root: Some("photos/flower_photos".to_owned()),
         data_sha256: BTreeMap::from([("test".to_owned(), "f8bf66224c3af851".to_owned())]),
         started: "2026-11-25T20:13:05Z".to_owned(),
+        ..Environment::default()
     }
 }
 

@@ -363,12 +363,13 @@ pub fn bits(tensor: &Tensor) -> Vec<u32> {
     tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
 }
 
-/// What must not change between equal runs: checkpoints, metrics without times, predictions.
+/// What must not change between equal runs: checkpoints, metrics of epochs and steps without times, predictions.
 #[derive(Debug, PartialEq)]
 pub struct Essence {
     pub best: BTreeMap<String, Vec<u32>>,
     pub last: BTreeMap<String, Vec<u32>>,
     pub metrics: Vec<BTreeMap<String, String>>,
+    pub steps: Vec<BTreeMap<String, String>>,
     pub predictions: String,
 }
 
@@ -379,10 +380,16 @@ impl Essence {
             row.remove("seconds").expect("seconds");
             row.remove("images_per_second").expect("images_per_second");
         }
+        let steps = run.join("steps.csv");
+        let mut steps = if steps.exists() { csv_rows(&steps) } else { Vec::new() };
+        for row in &mut steps {
+            row.remove("images_per_second").expect("images_per_second");
+        }
         Self {
             best: checkpoint_bits(&run.join("best.safetensors")),
             last: checkpoint_bits(&run.join("last.safetensors")),
             metrics,
+            steps,
             predictions: fs::read_to_string(run.join("predictions.csv")).expect("predictions"),
         }
     }
@@ -391,6 +398,7 @@ impl Essence {
     #[track_caller]
     pub fn assert_same(&self, other: &Self, what: &str) {
         assert_eq!(self.metrics, other.metrics, "{what}: metrics");
+        assert_eq!(self.steps, other.steps, "{what}: steps");
         assert_eq!(self.predictions, other.predictions, "{what}: predictions");
         for (checkpoint, a, b) in [("best", &self.best, &other.best), ("last", &self.last, &other.last)] {
             assert!(a.keys().eq(b.keys()), "{what}: tensors of {checkpoint}");

@@ -133,12 +133,20 @@ function environment(context, run) {
   const hashes = Object.entries(e.data_sha256 || {});
   return section(context, "environment", "Environment",
     definitions([
-      ["ft", e.ft_version], ["System", [e.os, e.architecture].filter(Boolean).join(", ")], ["Processor", e.cpu],
-      ["Threads", `${e.threads} of ${e.cores} cores`], ["Device", e.device], ["Git commit", mono(e.git_commit)],
+      ["ft", e.ft_version], ["System", [e.os, e.architecture].filter(Boolean).join(", ")], ["Machine", e.host], ["Processor", e.cpu],
+      ["Vector instructions", e.vector_instructions], ["Memory", e.memory ? `${(e.memory / 2 ** 30).toFixed(1)} GiB` : null],
+      ["Threads", `${e.threads} of ${e.cores} cores`], ["Device", e.device],
+      ["Git commit", mono(e.git_commit)], ["Git branch", e.git_branch], ["Uncommitted changes", changes(e)],
       ["Weights", e.weights ? e.weights.source : "none: trained from scratch"],
       ["Weights SHA-256", e.weights ? mono(e.weights.sha256) : null], ["Photos", e.data_root],
     ]),
     hashes.length > 0 ? details("Hashes of the photos", definitions(hashes.map(([split, hash]) => [splitName(split), mono(hash)]))) : null);
+}
+
+function changes(e) {
+  if (!e.git_changes || e.git_changes.length === 0) return null;
+  const more = e.git_changes_omitted > 0 ? [`and ${e.git_changes_omitted} more`] : [];
+  return mono(e.git_changes.concat(more).join(", "));
 }
 
 function mono(text) {

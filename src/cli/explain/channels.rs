@@ -12,6 +12,7 @@ use super::cards::fitted;
 use super::chosen::{Chosen, Group};
 use super::gallery::{folder_of, free_stem, read};
 use super::request::{Scale, joined_name};
+use crate::cli::board;
 use crate::cli::console::Console;
 use crate::cli::model::OpenModel;
 use crate::draw::canvas::resize;
@@ -79,6 +80,7 @@ impl ChannelRequest<'_> {
         }
         let sheet = out.join("sheet-features.png");
         write_png(&sheet, &self.sheet(model, &shown, &cards)?)?;
+        board::add_sheets(model, &out, std::slice::from_ref(&sheet));
         say(&format!("channels of {} of {} photos: {}", layers.join(", "), photos.len(), out.display()));
         let result = json!({
             "run": model.run_name(),

@@ -25,7 +25,7 @@ use self::subject::{LeftOut, Subject, applicable};
 use super::faithfulness::{self, FaithfulnessArgs, Request};
 use super::model::OpenModel;
 use super::output::{print, print_json};
-use super::{MachineArgs, RunsArgs};
+use super::{MachineArgs, RunsArgs, board};
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA};
 use crate::error::{say, usage};
 use crate::explain::Method;
@@ -251,6 +251,9 @@ fn explain_models(args: &Args, models: Vec<OpenModel>, out: Option<&Path>) -> Re
     let gallery = Gallery { subjects, methods: kept, choices, look, out };
     let shown = gallery.show(groups)?;
     let out = &gallery.out;
+    if let Some(first) = gallery.subjects.first() {
+        board::add_sheets(&first.model, out, &shown.sheets);
+    }
     say(&format!("{} photos explained with {}: {}", shown.photos.len(), gallery.summary(), out.display()));
     let result = result(&gallery, shown, &left_out)?;
     Ok((result, format!("{}\n", out.display())))

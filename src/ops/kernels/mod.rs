@@ -13,6 +13,6 @@ pub(super) mod norm;
 pub(super) mod pool;
 mod product;
 pub(super) mod reduce;
-mod simd;
+pub(super) mod simd;
 pub(super) mod subsample;
 mod tile;

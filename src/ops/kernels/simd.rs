@@ -25,6 +25,17 @@ impl Level {
         }
         Self::Portable
     }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
 }
 
 /// Runs `body` compiled for the best instructions of this processor. The compiler never fuses or reorders floating

@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use candle_core::{Device, Tensor};
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::data::{DepthRow, Evaluation, Explained, FeatureRow, FeatureTile, PhotoRow, Pictures, RunPage, Stage};
 use crate::data::lookup::Lookup;
 use crate::draw::canvas::resize;
 use crate::draw::colour::{ColourMap, DEFAULT_ALPHA};
+use crate::draw::jpeg;
 use crate::explain::features::{Channel, ChannelOrder, channels};
 use crate::explain::overlay::{ExplainedPhoto, overlay};
 use crate::explain::photos::SeenPhoto;
@@ -388,9 +388,5 @@ fn square(photo: &RgbImage, side: u32) -> Result<RgbImage> {
 /// # Errors
 /// If it cannot be encoded.
 pub fn jpeg_address(picture: &RgbImage) -> Result<String> {
-    let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
-        .context("a picture of the report cannot be encoded as JPEG")?;
-    Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes)))
+    Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg::encode(picture, JPEG_QUALITY)?)))
 }
