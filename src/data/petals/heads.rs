@@ -64,7 +64,7 @@ impl Head {
 
 /// Narrow rays around a small dome.
 pub fn daisy(draws: &mut Draws) -> Head {
-    let radius = draws.between(0.2, 0.4);
+    let radius = draws.between(0.18, 0.33);
     let count = draws.whole(12, 34);
     let rings = if count > 20 && draws.chance(0.4) { 2 } else { 1 };
     let tip = draws.pick(&[Tip::Round, Tip::Round, Tip::Notched]);
@@ -107,7 +107,7 @@ pub fn daisy(draws: &mut Draws) -> Head {
 
 /// Pointed rays, in one ring or two, around a large disc of seeds.
 pub fn sunflower(draws: &mut Draws) -> Head {
-    let radius = draws.between(0.4, 0.62);
+    let radius = draws.between(0.45, 0.64);
     let rings = draws.whole(1, 2);
     let count = draws.whole(13, 22);
     let width = draws.between(0.85, 1.3) * TAU * 0.75 / count as f32;
@@ -151,11 +151,11 @@ pub fn sunflower(draws: &mut Draws) -> Head {
 
 /// Very many fine strap-shaped florets without a disc, or the ball of seeds.
 pub fn dandelion(draws: &mut Draws) -> Head {
-    if draws.chance(0.3) {
+    if draws.chance(0.2) {
         let clock = Clock { seeds: draws.whole(90, 150), left: draws.between(0.6, 1.1), key: draws.key() };
         return Head { clock: Some(clock), ..Head::default() };
     }
-    let count = draws.whole(120, 190);
+    let count = draws.whole(150, 220);
     let open = draws.between(0.1, 0.5);
     let width = draws.between(0.055, 0.09);
     let mut petals = Vec::new();
