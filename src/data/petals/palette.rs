@@ -46,8 +46,14 @@ impl Palette {
             }
             _ => petal,
         };
-        let family = draws.pick(&HEARTS);
-        let heart = near_hsv(draws, family, 0.08);
+        // Of two hearts the one that differs more from the petals.
+        let mut heart = || {
+            let family = draws.pick(&HEARTS);
+            near_hsv(draws, family, 0.07)
+        };
+        let (one, other) = (heart(), heart());
+        let distance = |c: Colour| (0..3).map(|i| (c[i] - petal[i]) * (c[i] - petal[i])).sum::<f32>();
+        let heart = if distance(one) > distance(other) { one } else { other };
         let deep = shade(heart, draws.between(0.3, 0.9));
         Self { petal, tip, heart, deep, flame: draws.between(0.0, 0.45), streaks: draws.between(0.0, 0.35) }
     }
