@@ -93,7 +93,7 @@ fn cards_of_one_map_show_it_alone_and_on_a_given_scale_if_asked() {
     let photo = RgbImage::from_pixel(400, 400, WHITE);
     let map = HeatMap { raw: vec![2.0; 4], height: 2, width: 2 };
     let seen = explained(&photo, Region::whole((400, 400)), &map);
-    let style = CardStyle { alpha: 0.5, ..CardStyle::single_for((400, 400)) };
+    let style = CardStyle { alpha: 0.5, ..CardStyle::single_for((400, 400), CardStyle::SCREEN) };
     let (both, only) = (card(&seen, &style), card(&seen, &CardStyle { overlay_only: true, top: Some(4.0), ..style }));
     let (both, only) = (both.expect("card"), only.expect("card"));
     assert!(only.width() + 350 < both.width(), "{} and {}", only.width(), both.width());
@@ -103,8 +103,8 @@ fn cards_of_one_map_show_it_alone_and_on_a_given_scale_if_asked() {
         "half of the scale, the photo at its size"
     );
     assert!(!colours_in(&both).contains_key(&half.0), "a map of its own scale does not have that colour");
-    assert!(both.width() > 800 && CardStyle::single_for((9000, 60)).photo_box == (960, 960));
-    assert_eq!(CardStyle::single_for((32, 32)).photo_box, (384, 384));
+    assert!(both.width() > 800 && CardStyle::single_for((9000, 60), CardStyle::SCREEN).photo_box == (960, 960));
+    assert_eq!(CardStyle::single_for((32, 32), CardStyle::SCREEN).photo_box, (384, 384));
 }
 
 #[test]
