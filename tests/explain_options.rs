@@ -412,4 +412,15 @@ fn photos_of_any_shape_and_classes_of_any_length_have_cards() {
         let sheet = picture(&shop, &list(&result["sheets"])[0]);
         assert!(sheet.width() <= 4000, "{:?}", sheet.dimensions());
     }
+    // Photo and map at the photo's 1500 x 1200 pixels, or only the map; several maps too.
+    for (request, least) in
+        [(&[][..], 3000), (&["--layout", "overlay"], 1500), (&["--method", "gradcam,layercam"], 4500)]
+    {
+        let usual = explain(&shop, &[request, &["--images", "large.png"]].concat()).code(0).json();
+        let full = explain(&shop, &[request, &["--full-size", "--images", "large.png"]].concat()).code(0).json();
+        let card = |result: &Value| picture(&shop, &list(&result["photos"])[0]["picture"]);
+        let (width, height) = card(&full).dimensions();
+        assert!(width >= least && height >= 1200 && card(&usual).width() < least, "{request:?}: {width} x {height}");
+        assert_ne!(full["out"], usual["out"], "a folder of its own");
+    }
 }

@@ -29,6 +29,7 @@ const UNIT_ENDS: (&str, &str) = ("0  weakest", "strongest  1");
 const MARGIN: u32 = 28;
 const GAP: u32 = 16;
 const TITLE: f32 = 24.0;
+const LEAST_TITLE: f32 = 16.0;
 const LINE: f32 = 14.0;
 /// Narrowest page, so that the header has room.
 const LEAST_WIDTH: u32 = 960;
@@ -79,11 +80,11 @@ fn header_height(header: &SheetHeader) -> u32 {
 
 fn draw_header(page: &mut RgbImage, header: &SheetHeader, ends: (&str, &str)) {
     let (left, right) = (MARGIN as f32, (page.width() - MARGIN) as f32);
-    let title = TextStyle::bold(TITLE, palette::INK);
     let small = TextStyle::regular(LINE, palette::QUIET);
+    let bar = if header.colours.is_some() { legend_width(ends) + MARGIN } else { 0 };
     // Only the title stands beside the colour bar.
-    let bar = if header.colours.is_some() { BAR_WIDTH + MARGIN } else { 0 };
     let room = right - left - bar as f32;
+    let title = fitting_title(&header.title, room);
     let baseline = MARGIN as f32 + TITLE * 0.8;
     title.draw(page, left, baseline, &title.fit(&header.title, room));
     for (index, line) in header.lines.iter().enumerate() {
@@ -95,14 +96,28 @@ fn draw_header(page: &mut RgbImage, header: &SheetHeader, ends: (&str, &str)) {
     }
 }
 
+/// The title's style, smaller where it is long, so that it need not be cut.
+fn fitting_title(text: &str, room: f32) -> TextStyle {
+    let title = TextStyle::bold(TITLE, palette::INK);
+    let size = TITLE * room / title.width(text).max(1.0);
+    TextStyle::bold(size.clamp(LEAST_TITLE, TITLE), palette::INK)
+}
+
+const LEGEND: TextStyle = TextStyle::regular(12.0, palette::QUIET);
+
+/// Width of the colour bar, at least that of what its ends mean beside each other.
+fn legend_width(ends: (&str, &str)) -> u32 {
+    BAR_WIDTH.max((LEGEND.width(ends.0) + LEGEND.width(ends.1)) as u32 + GAP)
+}
+
 /// The colour bar in the right corner, with what its ends mean.
 fn draw_legend(page: &mut RgbImage, colours: ColourMap, ends: (&str, &str), right: f32) {
-    let bar = PixelRect { x: right as u32 - BAR_WIDTH, y: MARGIN + 4, width: BAR_WIDTH, height: 10 };
+    let width = legend_width(ends);
+    let bar = PixelRect { x: right as u32 - width, y: MARGIN + 4, width, height: 10 };
     draw_colour_bar(page, bar, colours);
-    let label = TextStyle::regular(12.0, palette::QUIET);
     let baseline = bar.bottom() as f32 + 15.0;
-    label.draw(page, bar.x as f32, baseline, ends.0);
-    label.draw_right(page, right, baseline, ends.1);
+    LEGEND.draw(page, bar.x as f32, baseline, ends.0);
+    LEGEND.draw_right(page, right, baseline, ends.1);
 }
 
 /// Draws a horizontal colour bar, 0 left and 1 right.

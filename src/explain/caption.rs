@@ -29,7 +29,7 @@ impl Caption<'_> {
     }
 
     /// Draws the caption between `left` and `right` below `top`, its first line `text` pixels high: two lines, and the
-    /// details on another. Long names are cut, never the probability.
+    /// lines of the details below. Long names are cut, never the probability.
     pub fn draw(&self, picture: &mut RgbImage, (left, right): (f32, f32), top: f32, text: f32, details: Option<&str>) {
         let first = top + text * 1.7;
         let second = first + if self.prediction.is_some() { text * 1.4 } else { 0.0 };
@@ -56,8 +56,8 @@ impl Caption<'_> {
         let truth_width = plain.draw(picture, x, second, &truth);
         let name_room = right - x - truth_width - text;
         quiet.draw_right(picture, right, second, &quiet.fit_middle(self.name, name_room));
-        if let Some(details) = details {
-            quiet.draw(picture, x, third, &quiet.fit(details, right - x));
+        for (index, line) in details.unwrap_or_default().lines().enumerate() {
+            quiet.draw(picture, x, third + text * 1.15 * index as f32, &quiet.fit(line, right - x));
         }
     }
 }

@@ -88,12 +88,15 @@ impl CardStyle {
     pub const ON_SHEET: Self = Self { photo_box: (256, 208), keep_box: true, details: false, ..Self::SINGLE };
 
     /// [`Self::SINGLE`] at the photo's own resolution: a side is enlarged to 384 pixels, so that captions have room, and
-    /// reduced to 960, more than which no screen shows side by side.
+    /// reduced to `most`, such as [`Self::SCREEN`].
     #[must_use]
-    pub fn single_for(photo: (u32, u32)) -> Self {
-        let side = photo.0.max(photo.1).clamp(384, 960);
+    pub fn single_for(photo: (u32, u32), most: u32) -> Self {
+        let side = photo.0.max(photo.1).clamp(384, most.max(384));
         Self { photo_box: (side, side), ..Self::SINGLE }
     }
+
+    /// Longest side that a screen shows twice side by side, in pixels.
+    pub const SCREEN: u32 = 960;
 }
 
 /// The photo with the map's colours over the region that the network saw; the rest is dimmed. The map is resized to the
@@ -196,7 +199,11 @@ impl CardLayout {
             (true, None) => text * 2.6,
             (true, Some(_)) => text * 4.6,
         } as u32;
-        let lines = if style.details { 4.6 } else { 3.25 };
+        let lines = match (style.details, style.overlay_only) {
+            (true, true) => 5.75,
+            (true, false) => 4.6,
+            (false, _) => 3.25,
+        };
         let frames = if style.overlay_only { 1 } else { 2 };
         let width = 2 * margin + frames * frame.0 + (frames - 1) * gap + bar;
         let height = 2 * margin + frame.1 + (text * lines) as u32;
@@ -249,7 +256,9 @@ pub fn card(explained: &ExplainedPhoto, style: &CardStyle) -> Result<RgbImage> {
     if style.details {
         draw_side_bar(&mut picture, &layout, style);
     }
-    let details = style.details.then(|| details_text(explained));
+    // A single photo is too narrow for one line.
+    let separator = if style.overlay_only { "\n" } else { " · " };
+    let details = style.details.then(|| details_text(explained, separator));
     let under_photos = (layout.margin + layout.frame.1) as f32;
     explained.caption().draw(&mut picture, layout.caption_span(), under_photos, layout.text, details.as_deref());
     let whole = PixelRect { x: 0, y: 0, width: layout.width, height: layout.height };
@@ -294,8 +303,9 @@ fn draw_silence(picture: &mut RgbImage, frame: PixelRect, size: f32, class: &str
 }
 
 /// `Grad-CAM at conv4_block6_out · raw values −0.0040 to 0.0300 · for “daisy”`; what may be long and cut off comes last.
-fn details_text(explained: &ExplainedPhoto) -> String {
+fn details_text(explained: &ExplainedPhoto, separator: &str) -> String {
     let (low, high) = explained.map.range();
     let ExplainedPhoto { method, explained: class, layer, .. } = explained;
-    format!("{method} at {layer} · raw values {} to {} · for “{class}”", short_number(low), short_number(high))
+    let (low, high) = (short_number(low), short_number(high));
+    format!("{method} at {layer}{separator}raw values {low} to {high} · for “{class}”")
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use ft::data::preprocess::Region;
+use ft::draw::canvas::palette;
 use ft::draw::colour::{ColourMap, blend};
-use ft::draw::sheet::{contact_sheet, labelled_sheet};
+use ft::draw::sheet::{SheetHeader, contact_sheet, labelled_sheet};
 use ft::explain::caption::{Caption, bar_number};
+use ft::explain::faithfulness::card::{HeatStyle, method_tile};
+use ft::explain::faithfulness::{Measure, Score, Values};
 use ft::explain::features::channel_tile;
 use ft::explain::files::write_npy_stack;
 use ft::explain::overlay::{CardStyle, card, overlay_to};
@@ -90,7 +93,7 @@ fn cards_of_one_map_show_it_alone_and_on_a_given_scale_if_asked() {
     let photo = RgbImage::from_pixel(400, 400, WHITE);
     let map = HeatMap { raw: vec![2.0; 4], height: 2, width: 2 };
     let seen = explained(&photo, Region::whole((400, 400)), &map);
-    let style = CardStyle { alpha: 0.5, ..CardStyle::single_for((400, 400)) };
+    let style = CardStyle { alpha: 0.5, ..CardStyle::single_for((400, 400), CardStyle::SCREEN) };
     let (both, only) = (card(&seen, &style), card(&seen, &CardStyle { overlay_only: true, top: Some(4.0), ..style }));
     let (both, only) = (both.expect("card"), only.expect("card"));
     assert!(only.width() + 350 < both.width(), "{} and {}", only.width(), both.width());
@@ -100,8 +103,8 @@ fn cards_of_one_map_show_it_alone_and_on_a_given_scale_if_asked() {
         "half of the scale, the photo at its size"
     );
     assert!(!colours_in(&both).contains_key(&half.0), "a map of its own scale does not have that colour");
-    assert!(both.width() > 800 && CardStyle::single_for((9000, 60)).photo_box == (960, 960));
-    assert_eq!(CardStyle::single_for((32, 32)).photo_box, (384, 384));
+    assert!(both.width() > 800 && CardStyle::single_for((9000, 60), CardStyle::SCREEN).photo_box == (960, 960));
+    assert_eq!(CardStyle::single_for((32, 32), CardStyle::SCREEN).photo_box, (384, 384));
 }
 
 #[test]
@@ -201,6 +204,52 @@ fn the_ends_of_a_sheets_colour_bar_are_named() {
         .collect();
     assert!(!differs.is_empty());
     assert!(differs.iter().all(|&(x, y)| x > usual.width() / 2 && y < 80), "only what stands below the bar");
+}
+
+/// Columns of a strip of a picture in which something is drawn.
+fn inked_columns(picture: &RgbImage, rows: std::ops::Range<u32>) -> Vec<bool> {
+    let ground = *picture.get_pixel(0, 0);
+    (0..picture.width()).map(|x| rows.clone().any(|y| *picture.get_pixel(x, y) != ground)).collect()
+}
+
+#[test]
+fn long_ends_of_a_colour_bar_stand_apart_and_a_long_title_is_written_smaller() {
+    let cards = [RgbImage::from_pixel(300, 200, BLACK)];
+    let ends = ("lowest", "highest of all photos");
+    let bare = SheetHeader { title: String::new(), lines: vec![], ..header() };
+    let sheet = labelled_sheet(&bare, ends, &cards, 3).expect("sheet");
+    // The labels stand below the bar, which lies at 32 to 42.
+    let inked = inked_columns(&sheet, 44..64);
+    let (first, last) = (inked.iter().position(|&x| x).unwrap(), inked.iter().rposition(|&x| x).unwrap());
+    let widest_gap = inked[first..last].split(|&x| x).map(<[bool]>::len).max().unwrap();
+    assert!(widest_gap >= 10, "the labels run into each other: {widest_gap} pixels apart");
+
+    let long = SheetHeader { title: "20261125-202143-resnet50v2-unfreeze-conv4-db52: wrong".into(), ..bare.clone() };
+    let cut = SheetHeader { title: format!("{}!", long.title), ..bare };
+    let drawn = |header: &SheetHeader| contact_sheet(header, &cards, 3).expect("sheet");
+    assert_ne!(drawn(&long), drawn(&cut), "the last letter is seen");
+}
+
+#[test]
+fn a_tile_of_the_faithfulness_study_says_how_alike_the_map_stays_and_marks_its_method() {
+    let photo = RgbImage::from_pixel(64, 48, BLACK);
+    let map = hot_cell(8, 5, 2);
+    let seen = explained(&photo, Region::whole((64, 48)), &map);
+    let tile = |new_head: f64, is_marked: bool| {
+        let mut values = Values::default();
+        values.set(Measure::HeadRandomised, new_head);
+        let score = Score { deletion: vec![1.0, 0.0], insertion: vec![0.0, 1.0], values };
+        let style = HeatStyle { colours: ColourMap::Jet, alpha: 0.4 };
+        method_tile(&seen, &score, &style, is_marked).expect("tile")
+    };
+    let wrong = |tile: &RgbImage| tile.pixels().filter(|&&pixel| pixel == palette::WRONG).count();
+    let usual = tile(0.2, false);
+    assert_ne!(tile(0.3, false), usual, "the number is on the tile");
+    assert!(wrong(&tile(0.95, false)) > wrong(&usual), "a map that stays alike stands out");
+    let marked = tile(0.2, true);
+    assert!(wrong(&marked) > wrong(&usual), "a mark");
+    let differs = |(x, y, pixel): (u32, u32, &Rgb<u8>)| (*pixel != *usual.get_pixel(x, y)).then_some(y);
+    assert!(marked.enumerate_pixels().filter_map(differs).all(|y| y < 38), "beside the name");
 }
 
 #[test]

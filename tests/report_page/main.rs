@@ -255,6 +255,41 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
 }
 
 #[test]
+fn intervals_are_written_out_and_what_stayed_frozen_is_said_in_words() {
+    let page = sample_page::page();
+    let rows = &page.runs[0].evaluation.as_ref().unwrap().rows;
+    in_browser(&page, DESKTOP, "light", |tab| {
+        let written =
+            tab.evaluate("[...document.querySelectorAll('[id$=classes] .interval')].map((i) => i.textContent)");
+        assert_eq!(written.as_array().unwrap().len(), 3 * rows.len(), "precision, recall and F1 of each class");
+        let precision = rows[0].precision;
+        assert_eq!(written[0], json!(format!("{:.1}–{:.1} %", 100.0 * precision.low, 100.0 * precision.high)));
+    });
+    for (freeze_before, said) in [
+        ("all", "; the whole backbone stayed frozen."),
+        ("none", "; nothing was frozen."),
+        ("conv4", "; what lies before conv4 stayed frozen."),
+    ] {
+        let mut page = sample_page::page();
+        page.runs[0].trained.as_mut().unwrap().freeze_before = freeze_before.to_owned();
+        in_browser(&page, DESKTOP, "light", |tab| {
+            let note = tab.text("document.querySelector('[id$=trained] .note').textContent");
+            assert!(note.ends_with(said), "{note}");
+        });
+    }
+}
+
+#[test]
+fn the_matrix_of_five_classes_fits_on_a_phone() {
+    in_browser(&sample_page::page(), (390, 844), "light", |tab| {
+        let hidden = tab.evaluate(
+            "(() => { const box = document.querySelector('.matrix').closest('.scroll'); return box.scrollWidth - box.clientWidth; })()",
+        );
+        assert_eq!(hidden, json!(0), "pixels of the matrix to scroll to");
+    });
+}
+
+#[test]
 fn galleries_change_between_photo_map_and_both() {
     in_browser(&sample_page::page(), DESKTOP, "light", |tab| {
         let visible =

@@ -18,7 +18,7 @@ function confusionMatrix(context, run) {
     showCell(panel, run, truth, predicted);
   };
   const head = element("tr", {}, element("th", { scope: "col", class: "corner" }, "truth ↓ · predicted →"),
-    classes.map((name) => element("th", { scope: "col", class: "number" }, name)),
+    classes.map((name) => element("th", { scope: "col", class: "number" }, element("span", {}, name))),
     element("th", { scope: "col", class: "number total" }, "photos"));
   const body = confusion.map((counts, truth) => element("tr", {}, element("th", { scope: "row" }, classes[truth]),
     counts.map((count, predicted) => {
@@ -71,7 +71,7 @@ function classTable(context, run) {
     name, numeric: true, title, key: (row) => row[key], cell: (row) => fixed(row[key]),
   });
   return section(context, "classes", "Each class",
-    note("Bars show 95 % intervals on a scale from 0 to 1. With few photos they are wide: small differences mean nothing then."),
+    note("Below each figure its 95 % interval, as a bar on a scale from 0 to 1. With few photos they are wide: small differences mean nothing then."),
     dataTable("Figures of each class", [
       { name: "class", key: (row) => row.class, cell: (row) => row.class },
       { name: "photos", numeric: true, key: (row) => row.support, cell: (row) => grouped(row.support) },
@@ -175,7 +175,7 @@ function reliabilityPicture(title, { bins }) {
       drawn("rect", { class: "count", x: from, width: to - from, y: count(bin.count), height: count(0) - count(bin.count) }, drawn("title", {}, said)),
     ];
   });
-  return drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: accuracy by probability, see the table` },
+  return drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "scaled", role: "img", "aria-label": `${title}: accuracy by probability, see the table` },
     grid, drawn("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }), bars,
     drawn("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
     label("photos", { x: left - 8, y: height - bottom - foot / 2 + 16, "text-anchor": "end", class: "axis-label" }),

@@ -104,7 +104,6 @@ function trainedParts(context, run) {
   const trained = run.trained;
   if (!trained) return null;
   const most = Math.max(...trained.stages.map((stage) => stage.params), 1);
-  const from = trained.freeze_before ? ["; what lies before ", element("code", {}, trained.freeze_before), " stayed frozen"] : [];
   const row = (stage) => element("li", {},
     element("span", { class: "stage" }, stage.name),
     element("span", { class: "stage-bar", "aria-hidden": "true" },
@@ -113,8 +112,15 @@ function trainedParts(context, run) {
     element("span", { class: "stage-count" }, stage.trainable > 0 ? `${grouped(stage.trainable)} of ` : "frozen, ", grouped(stage.params)));
   return section(context, "trained", "What trained",
     note(`${grouped(trained.trainable_params)} of ${grouped(trained.total_params)} parameters trained (`,
-      percent(trained.trainable_params / (trained.total_params || 1)), ")", from, "."),
+      percent(trained.trainable_params / (trained.total_params || 1)), ")", frozenPart(trained.freeze_before), "."),
     element("ul", { class: "stages" }, trained.stages.map(row)));
+}
+
+function frozenPart(before) {
+  if (!before) return [];
+  if (before === "none") return ["; nothing was frozen"];
+  if (before === "all") return ["; the whole backbone stayed frozen"];
+  return ["; what lies before ", element("code", {}, before), " stayed frozen"];
 }
 
 function warnings(context, run) {

@@ -62,11 +62,12 @@ function scrollBox(label, ...content) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...content);
 }
 
-/** An estimate as `82.7 %` with its interval drawn on a scale from 0 to 1 and written as its title. */
+/** An estimate as `82.7 %` with its interval drawn on a scale from 0 to 1 and written below. */
 function ranged(estimate, format) {
   if (!estimate || !isNumber(estimate.value)) return NOTHING;
-  return element("span", { class: "ranged", title: `95 % interval: ${interval(estimate, format)}` },
-    element("span", { class: "figure" }, format(estimate.value)), rangeBar(estimate));
+  return element("span", { class: "ranged", title: "with its 95 % interval" },
+    element("span", { class: "figure" }, format(estimate.value)), rangeBar(estimate),
+    element("span", { class: "interval" }, interval(estimate, format)));
 }
 
 function interval(estimate, format) {

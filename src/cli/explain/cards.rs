@@ -87,7 +87,9 @@ impl Cards<'_> {
     fn plain(&self, photo: &Explained, image: &RgbImage, found: &FoundMap, kind: Kind) -> Result<RgbImage> {
         let look = &self.gallery.look;
         let style = match kind {
-            Kind::Single => CardStyle::single_for(image.dimensions()),
+            Kind::Single => {
+                CardStyle::single_for(image.dimensions(), if look.full_size { u32::MAX } else { CardStyle::SCREEN })
+            }
             Kind::OnSheet if look.layout == Layout::Overlay => {
                 CardStyle { photo_box: (400, 320), ..CardStyle::ON_SHEET }
             }
@@ -235,6 +237,7 @@ impl Cards<'_> {
         let classes = if self.rows_by() == RowsBy::Class { 1 } else { gallery.choices.len() };
         let tiles = 1 + of_row * classes * gallery.methods.len() * self.layer_count();
         let side = match kind {
+            Kind::Single if gallery.look.full_size => photo.0.max(photo.1).max(256),
             Kind::Single => photo.0.max(photo.1).clamp(256, if tiles <= 4 { 640 } else { 384 }),
             Kind::OnSheet if tiles <= 3 || gallery.look.layout == Layout::Overlay => 224,
             Kind::OnSheet => 160,
@@ -243,7 +246,8 @@ impl Cards<'_> {
             Kind::Single => fitted(photo, (side, side)),
             Kind::OnSheet => (side, side * 13 / 16),
         };
-        let text = if kind == Kind::Single { (side as f32 / 22.0).clamp(13.0, 19.0) } else { 12.5 };
+        let text =
+            if kind == Kind::Single { (side as f32 / 22.0).clamp(13.0, (side as f32 / 40.0).max(19.0)) } else { 12.5 };
         // A narrow photo still leaves its headings room.
         PanelStyle { tile: (width.max((side / 2).min(200)), height), text, colours: gallery.look.colours }
     }

@@ -240,9 +240,9 @@ impl ChannelRequest<'_> {
             colours: Some(self.colours),
         };
         let ends = match self.scale {
-            Scale::Each => ("lowest", "of the channel, highest"),
-            Scale::Photo => ("lowest", "of the layer, highest"),
-            Scale::Shared => ("lowest", "of all photos, highest"),
+            Scale::Each => ("lowest", "highest of the channel"),
+            Scale::Photo => ("lowest", "highest of the layer"),
+            Scale::Shared => ("lowest", "highest of all photos"),
         };
         labelled_sheet(&header, ends, cards, 1)
     }

@@ -221,11 +221,7 @@ impl Gallery {
         let title = self.subjects.get(number).map_or("", |s| s.title.as_str());
         let others = self.subjects.iter().enumerate().filter(|(i, _)| *i != number);
         match short(title) {
-            Some(name)
-                if self.subjects.len() > 1 && others.clone().all(|(_, s)| short(&s.title).as_ref() != Some(&name)) =>
-            {
-                name
-            }
+            Some(name) if others.clone().all(|(_, s)| short(&s.title).as_ref() != Some(&name)) => name,
             _ => title.to_owned(),
         }
     }
@@ -297,7 +293,10 @@ impl Gallery {
         let layers = match self.subjects.first().map(|s| s.layers.as_slice()) {
             Some([one]) if self.subjects.iter().all(|s| s.layers == [one.as_str()]) => format!("at {one}"),
             Some([_]) => "at the last feature map".to_owned(),
-            Some([first, .., last]) => format!("from {first} to {last}"),
+            Some([first, .., last]) if self.subjects.iter().all(|s| s.layers.first() == Some(first)) => {
+                format!("from {first} to {last}")
+            }
+            Some([_, .., _]) => "from the first stage to the last".to_owned(),
             _ => String::new(),
         };
         let classes: Vec<String> = self.choices.iter().map(ClassChoice::title).collect();

@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME[,NAME…]")]
     class: Option<String>,
     /// Channels of a layer instead of maps; stages for a few of every stage
-    #[arg(long, value_name = "LAYER|stages", conflicts_with_all = ["method", "layer", "depth", "class", "alpha", "layout"])]
+    #[arg(long, value_name = "LAYER|stages", conflicts_with_all = ["method", "layer", "depth", "class", "alpha", "layout", "full_size"])]
     features: Option<String>,
     /// How many channels to show [default: 16 of a layer, 8 of each stage]
     #[arg(long, value_name = "N", requires = "features", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -100,6 +100,9 @@ pub struct Args {
     /// Photo and maps side by side, or only the maps over the photo
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     layout: Layout,
+    /// Each photo's card at the photo's own resolution, however large [default: at most 960 pixels a side]
+    #[arg(long)]
+    full_size: bool,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -363,7 +366,7 @@ fn class_choices(args: &Args, classes: &[String]) -> Result<Vec<ClassChoice>> {
 
 fn usual_look(classes: usize) -> Look {
     let scale = if classes > 1 { Scale::Photo } else { Scale::Each };
-    Look { colours: ColourMap::Jet, alpha: DEFAULT_ALPHA, scale, layout: Layout::SideBySide }
+    Look { colours: ColourMap::Jet, alpha: DEFAULT_ALPHA, scale, layout: Layout::SideBySide, full_size: false }
 }
 
 fn look(args: &Args, classes: usize) -> Look {
@@ -373,6 +376,7 @@ fn look(args: &Args, classes: usize) -> Look {
         alpha: args.alpha,
         scale: args.scale.unwrap_or(usual.scale),
         layout: args.layout,
+        full_size: args.full_size,
     }
 }
 

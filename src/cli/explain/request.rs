@@ -48,6 +48,8 @@ pub struct Look {
     pub alpha: f32,
     pub scale: Scale,
     pub layout: Layout,
+    /// Cards have the photo's own resolution.
+    pub full_size: bool,
 }
 
 impl Look {
@@ -57,6 +59,7 @@ impl Look {
             (self.colours != usual.colours).then(|| self.colours.name().to_owned()),
             (self.scale != usual.scale).then(|| format!("scale-{}", self.scale.name())),
             (self.layout == Layout::Overlay).then(|| "overlay".to_owned()),
+            self.full_size.then(|| "full-size".to_owned()),
             (self.alpha != DEFAULT_ALPHA).then(|| format!("alpha-{}", self.alpha)),
         ];
         parts.into_iter().flatten().collect()

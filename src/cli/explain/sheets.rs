@@ -34,15 +34,22 @@ pub fn write_sheets(
         (Scale::Shared, _) => ("0".to_owned(), "largest of all photos".to_owned()),
         (Scale::Photo, _) => ("0".to_owned(), "largest of the photo".to_owned()),
     };
-    let titles: Vec<String> = (0..gallery.subjects.len()).map(|number| gallery.short_title(number)).collect();
+    let models: Vec<String> = (0..gallery.subjects.len()).map(|number| gallery.short_title(number)).collect();
+    let models = models.join(" and ");
+    let title = match kind {
+        "right" => format!("Right predictions of {models}"),
+        "wrong" => format!("Wrong predictions of {models}"),
+        _ => format!("Photos seen by {models}"),
+    };
+    let runs: Vec<&str> = gallery.subjects.iter().map(|subject| subject.title.as_str()).collect();
     let dataset = gallery.subjects.first().map_or("", |s| s.model.description.dataset.as_str());
     let mut files = Vec::new();
     for page in 0..pages {
         let part = cards.chunks(per_page).nth(page).unwrap_or_default();
         let of_pages = if pages > 1 { format!(" · page {} of {pages}", page + 1) } else { String::new() };
         let header = SheetHeader {
-            title: format!("{}: {kind}", titles.join(", ")),
-            lines: vec![format!("{dataset} · {shown}{of_pages}"), gallery.summary()],
+            title: title.clone(),
+            lines: vec![format!("{dataset} · {shown}{of_pages}"), gallery.summary(), runs.join(", ")],
             empty: format!("nothing to show: {shown}"),
             colours: Some(gallery.look.colours),
         };

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use image::RgbImage;
 
-use super::super::overlay::{ExplainedPhoto, overlay};
+use super::super::overlay::{ExplainedPhoto, map_tile};
 use super::mask::ObjectMask;
 use super::measure::Measure;
+use super::sanity::{MOST_WITH_NEW_HEAD, MOST_WITH_NEW_WEIGHTS};
 use super::score::Score;
 use crate::draw::canvas::{PixelRect, blank, fill, line, outline, palette, paste, resize};
 use crate::draw::colour::{ColourMap, blend};
@@ -21,6 +22,8 @@ const TEXT: f32 = 12.5;
 /// Height of the title above the photo, and of a line of numbers.
 const HEAD: u32 = 26;
 const LINE: u32 = 19;
+/// Lines of numbers; of a photo with a marked object there is one more.
+const LINES: u32 = 3;
 
 /// How a tile's heat is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,42 +33,50 @@ pub struct HeatStyle {
     pub alpha: f32,
 }
 
-/// The photo alone, what lies outside of the marked object paled.
+/// The photo alone, what lies outside of the marked object paled, and below it what the numbers of the other tiles mean.
 ///
 /// # Errors
 /// If the photo is empty.
 pub fn photo_tile(explained: &ExplainedPhoto, object: Option<&ObjectMask>) -> Result<RgbImage> {
-    let (mut tile, place) = frame("photo", explained)?;
+    let (mut tile, place) = frame("photo", explained, LINES + u32::from(object.is_some()))?;
     let mut picture = resize(explained.photo, place.width, place.height)?;
     if let Some(object) = object {
         pale_outside(&mut picture, explained, object);
     }
     paste(&mut tile, &picture, place.x, place.y);
-    let style = TextStyle::regular(TEXT, palette::QUIET);
+    let quiet = TextStyle::regular(TEXT, palette::QUIET);
     let top = (MARGIN + HEAD + PHOTO + 8) as f32;
-    let mut lines = vec!["curves: probability of the class, 0 to 1,".to_owned()];
-    lines.push("while pixels vanish or appear by the map".into());
-    if let Some(object) = object {
-        lines.push(format!("object: {:.0} % of what the network saw", object.area() * 100.0));
-    }
-    for (i, text) in lines.iter().enumerate() {
+    let mut lines = vec![
+        (quiet, "curves: probability of the class, 0 to 1".to_owned()),
+        (TextStyle::regular(TEXT, palette::WRONG), "while the important pixels vanish,".to_owned()),
+        (TextStyle::regular(TEXT, palette::RIGHT), "or appear first".to_owned()),
+        (quiet, "drop: if only what is warm is seen".to_owned()),
+        (quiet, "ρ: likeness to the map of random weights;".to_owned()),
+        (quiet, "a method that stays alike is marked".to_owned()),
+    ];
+    lines.extend(
+        object.map(|object| (quiet, format!("object: {:.0} % of what the network saw", object.area() * 100.0))),
+    );
+    for (i, (style, text)) in lines.iter().enumerate() {
         style.draw(&mut tile, MARGIN as f32, top + LINE as f32 * (i as f32 + 0.8), &style.fit(text, WIDTH as f32));
     }
     Ok(tile)
 }
 
-/// A method's map over the photo, its deletion and insertion curves, and its numbers; `remark` stands beside its name.
+/// A method's map over the photo, its deletion and insertion curves, and its numbers. `is_marked` says that the method's maps stay
+/// alike when weights are randomised.
 ///
 /// # Errors
 /// If the photo is empty.
-pub fn method_tile(explained: &ExplainedPhoto, score: &Score, style: &HeatStyle, remark: &str) -> Result<RgbImage> {
-    let (mut tile, place) = frame(explained.method, explained)?;
-    let picture = overlay(explained, (place.width, place.height), style.colours, style.alpha)?;
+pub fn method_tile(explained: &ExplainedPhoto, score: &Score, style: &HeatStyle, is_marked: bool) -> Result<RgbImage> {
+    let has_object = score.values.get(Measure::Pointing).is_some();
+    let (mut tile, place) = frame(explained.method, explained, LINES + u32::from(has_object))?;
+    let picture = map_tile(explained, (place.width, place.height), style.colours, style.alpha, None, TITLE)?;
     paste(&mut tile, &picture, place.x, place.y);
-    let name = TextStyle::bold(TITLE, palette::INK).width(explained.method);
-    let quiet = TextStyle::regular(TEXT, palette::QUIET);
-    let room = WIDTH as f32 - name - 10.0;
-    quiet.draw_right(&mut tile, (MARGIN + WIDTH) as f32, MARGIN as f32 + TITLE, &quiet.fit(remark, room));
+    if is_marked {
+        let marked = TextStyle::bold(TEXT, palette::WRONG);
+        marked.draw_right(&mut tile, (MARGIN + WIDTH) as f32, MARGIN as f32 + TITLE, "marked");
+    }
     let chart = PixelRect { x: MARGIN, y: MARGIN + HEAD + PHOTO + 8, width: WIDTH, height: CHART };
     draw_curves(&mut tile, chart, score);
     draw_numbers(&mut tile, chart.bottom() as f32 + 4.0, score);
@@ -73,8 +84,8 @@ pub fn method_tile(explained: &ExplainedPhoto, score: &Score, style: &HeatStyle,
 }
 
 /// An empty tile with its title, and where the photo goes.
-fn frame(title: &str, explained: &ExplainedPhoto) -> Result<(RgbImage, PixelRect)> {
-    let height = MARGIN + HEAD + PHOTO + 8 + CHART + 4 + 3 * LINE + MARGIN;
+fn frame(title: &str, explained: &ExplainedPhoto, lines: u32) -> Result<(RgbImage, PixelRect)> {
+    let height = MARGIN + HEAD + PHOTO + 8 + CHART + 4 + lines * LINE + MARGIN;
     let mut tile = blank(WIDTH + 2 * MARGIN, height, palette::CARD)?;
     let bold = TextStyle::bold(TITLE, palette::INK);
     bold.draw(&mut tile, MARGIN as f32, MARGIN as f32 + TITLE, &bold.fit(title, WIDTH as f32));
@@ -142,8 +153,17 @@ fn draw_numbers(tile: &mut RgbImage, top: f32, score: &Score) {
     let gains = score.values.get(Measure::Increase).is_some_and(|v| v > 0.0);
     let alone = if gains { "gains alone".to_owned() } else { format!("drop {} %", text(Measure::AverageDrop)) };
     plain.draw_right(tile, right, baseline(1.0), &alone);
+    let alike = |measure: Measure, most: f64| {
+        let is_alike = score.values.get(measure).is_some_and(|rho| rho >= most);
+        let style = if is_alike { TextStyle::bold(TEXT, palette::WRONG) } else { plain };
+        (style, format!("{} {}", measure.heading(), text(measure)))
+    };
+    let (style, new_head) = alike(Measure::HeadRandomised, MOST_WITH_NEW_HEAD);
+    style.draw(tile, left, baseline(2.0), &new_head);
+    let (style, all_new) = alike(Measure::AllRandomised, MOST_WITH_NEW_WEIGHTS);
+    style.draw_right(tile, right, baseline(2.0), &all_new);
     if let Some(pointing) = score.values.get(Measure::Pointing) {
-        plain.draw(tile, left, baseline(2.0), if pointing > 0.0 { "peak on the object" } else { "peak beside it" });
-        plain.draw_right(tile, right, baseline(2.0), &format!("{} % inside", text(Measure::Energy)));
+        plain.draw(tile, left, baseline(3.0), if pointing > 0.0 { "peak on the object" } else { "peak beside it" });
+        plain.draw_right(tile, right, baseline(3.0), &format!("{} % inside", text(Measure::Energy)));
     }
 }

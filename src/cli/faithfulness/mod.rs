@@ -1,5 +1,7 @@
 //! `ft explain --faithfulness`: which methods' maps are true for this model on these photos.
 
+mod sheets;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use self::sheets::Sheets;
 use super::console::Console;
 use super::explain::file_stem;
 use super::model::OpenModel;
@@ -15,14 +18,10 @@ use super::output::{print, print_json};
 use super::photos;
 use crate::data::photo::Photo;
 use crate::draw::colour::ColourMap;
-use crate::draw::png::write_png;
-use crate::draw::sheet::{SheetHeader, contact_sheet};
 use crate::error::{say, usage};
-use crate::explain::faithfulness::card::{HeatStyle, method_tile, photo_tile};
 use crate::explain::faithfulness::{
     Candidate, Estimate, Finding, Masks, Measure, ObjectMask, Ranking, Score, Settings, Specimen, Study, Values,
 };
-use crate::explain::overlay::{ExplainedPhoto, percent};
 use crate::explain::photos::{RunPhotos, SeenPhoto};
 use crate::explain::select::Prediction;
 use crate::explain::{Explainer, Method, Options};
@@ -37,14 +36,12 @@ const BATCH: usize = 4;
 const SANITY_PHOTOS: usize = 10;
 /// Seed of the choice of photos.
 const SEED: u64 = 0xfa17;
-/// Tiles in a row of a photo's sheet.
-const TILES: usize = 4;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Is the map true?")]
 pub struct FaithfulnessArgs {
     /// Test every method's maps on the network itself, and rank the methods
-    #[arg(long, conflicts_with_all = ["count", "depth", "features", "scale", "layout"])]
+    #[arg(long, conflicts_with_all = ["count", "depth", "features", "scale", "layout", "full_size"])]
     pub faithfulness: bool,
     /// Where the objects are: DIR/<photo>.png (not black = object) or DIR/boxes.csv (path,x,y,width,height)
     #[arg(long, value_name = "DIR", requires = "faithfulness")]
@@ -89,9 +86,8 @@ struct Chosen {
 }
 
 /// A photo that was judged.
-struct Judged {
-    id: String,
-    truth: Option<String>,
+struct Judged<'a> {
+    chosen: &'a Chosen,
     finding: Finding,
     /// Share of the input that the object covers.
     area: Option<f64>,
@@ -126,15 +122,7 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
 
     let settings = Settings { steps: args.steps.into(), ..Settings::default() };
     let study = Study::new(&explainer, description, &methods, settings)?;
-    let mut work = Work {
-        request,
-        study,
-        masks,
-        out: &out,
-        cards: args.cards.into(),
-        methods: &methods,
-        console: Console::default(),
-    };
+    let mut work = Work { request, study, masks, console: Console::default() };
     let (judged, skipped) = work.photos(&chosen)?;
     let candidates = work.study.candidates();
     let values: Vec<Vec<Values>> = (0..candidates.len())
@@ -156,6 +144,11 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
     write_csv(&out.join("faithfulness.csv"), request, &candidates, &judged)?;
     write_atomically(&out.join("faithfulness.md"), |f| Ok(f.write_all(markdown(&ranking, &subject).as_bytes())?))?;
     save_curves(&out, &ranking, &candidates, &judged, &subject)?;
+    let sheets =
+        Sheets { request, explainer: &explainer, methods: &methods, masks: work.masks.as_ref(), ranking: &ranking };
+    for (number, photo) in judged.iter().enumerate().take(args.cards.into()) {
+        sheets.write(&out, number + 1, photo)?;
+    }
     say(&work.time_spent(judged.len(), started));
     if let Some((photos, _)) = subject.masks {
         say(&format!("{photos} of {} photos have a mask or box", judged.len()));
@@ -251,16 +244,12 @@ struct Work<'a> {
     request: &'a Request<'a>,
     study: Study<'a>,
     masks: Option<Masks>,
-    out: &'a Path,
-    /// Photos that still get a sheet.
-    cards: usize,
-    methods: &'a [Method],
     console: Console,
 }
 
 impl Work<'_> {
     /// Judges all photos that can be read; the others with the reason.
-    fn photos(&mut self, chosen: &[Chosen]) -> Result<(Vec<Judged>, Vec<String>)> {
+    fn photos<'c>(&mut self, chosen: &'c [Chosen]) -> Result<(Vec<Judged<'c>>, Vec<String>)> {
         let (mut judged, mut skipped) = (Vec::new(), Vec::new());
         self.console.begin("test the maps", chosen.len());
         for batch in chosen.chunks(BATCH) {
@@ -284,14 +273,9 @@ impl Work<'_> {
                 check_sanity: before + i < SANITY_PHOTOS,
             });
             let specimens: Vec<Specimen> = specimens.collect();
-            for (finding, (chosen, object, photo)) in self.study.photos(&specimens)?.into_iter().zip(&seen) {
-                if judged.len() < self.cards {
-                    let stem = file_stem(&Path::new(&chosen.id).with_extension("").to_string_lossy());
-                    let name = format!("{:02}-{stem}.png", judged.len() + 1);
-                    self.sheet(&self.out.join(name), chosen, photo, object.as_ref(), &finding)?;
-                }
+            for (finding, (chosen, object, _)) in self.study.photos(&specimens)?.into_iter().zip(&seen) {
                 let area = object.as_ref().map(ObjectMask::area);
-                judged.push(Judged { id: chosen.id.clone(), truth: chosen.truth.clone(), finding, area });
+                judged.push(Judged { chosen, finding, area });
                 self.console.progress(judged.len() + skipped.len(), "");
             }
         }
@@ -310,51 +294,6 @@ impl Work<'_> {
             return Ok(None);
         }
         Ok(object)
-    }
-
-    /// All maps of a photo with their curves.
-    fn sheet(
-        &self,
-        path: &Path,
-        chosen: &Chosen,
-        photo: &SeenPhoto,
-        object: Option<&ObjectMask>,
-        finding: &Finding,
-    ) -> Result<()> {
-        let request = self.request;
-        let explainer = Explainer::new(&request.model.network, request.layer, request.options)?;
-        let style = HeatStyle { colours: request.colours, alpha: request.alpha };
-        let (predicted, explained) = (class_name(request, finding.predicted), class_name(request, finding.explained));
-        let mut tiles = Vec::new();
-        for ((&method, map), score) in self.methods.iter().zip(&finding.maps).zip(&finding.scores) {
-            let name = method.to_string();
-            let of_method = ExplainedPhoto {
-                photo: &photo.image,
-                region: photo.region,
-                map,
-                placement: Some(explainer.placement(method)?),
-                name: &chosen.id,
-                predicted,
-                probability: finding.probability,
-                truth: chosen.truth.as_deref(),
-                explained,
-                layer: explainer.layer(),
-                method: &name,
-            };
-            if tiles.is_empty() {
-                tiles.push(photo_tile(&of_method, object)?);
-            }
-            let remark = if map.has_positive() { "" } else { "nothing speaks for it" };
-            tiles.push(method_tile(&of_method, score, &style, remark)?);
-        }
-        let truth = chosen.truth.as_ref().map(|truth| format!(" · truth: {truth}")).unwrap_or_default();
-        let header = SheetHeader {
-            title: format!("{predicted} {}{truth}", percent(finding.probability)),
-            lines: vec![chosen.id.clone(), format!("maps at {} for {explained}", explainer.layer())],
-            empty: String::new(),
-            colours: Some(style.colours),
-        };
-        write_png(path, &contact_sheet(&header, &tiles, TILES)?)
     }
 
     /// `100 photos in 312 s (0.32 photos/s): 40 % maps, 15 % changing photos, 42 % predicting 43,200 of them`
@@ -395,8 +334,8 @@ fn write_csv(path: &Path, request: &Request, candidates: &[Candidate], judged: &
             let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
             for (candidate, score) in candidates.iter().zip(&finding.scores) {
                 let row = [
-                    photo.id.clone(),
-                    photo.truth.clone().unwrap_or_default(),
+                    photo.chosen.id.clone(),
+                    photo.chosen.truth.clone().unwrap_or_default(),
                     class_name(request, finding.predicted).to_owned(),
                     finding.probability.to_string(),
                     class_name(request, finding.explained).to_owned(),
