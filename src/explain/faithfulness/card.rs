@@ -17,7 +17,7 @@ const WIDTH: u32 = 264;
 const PHOTO: u32 = 200;
 const CHART: u32 = 76;
 const MARGIN: u32 = 12;
-const TITLE: f32 = 15.0;
+const TITLE: f32 = 14.0;
 const TEXT: f32 = 12.5;
 /// Height of the title above the photo, and of a line of numbers.
 const HEAD: u32 = 26;
@@ -51,7 +51,7 @@ pub fn photo_tile(explained: &ExplainedPhoto, object: Option<&ObjectMask>) -> Re
         (TextStyle::regular(TEXT, palette::WRONG), "while the important pixels vanish,".to_owned()),
         (TextStyle::regular(TEXT, palette::RIGHT), "or appear first".to_owned()),
         (quiet, "drop: if only what is warm is seen".to_owned()),
-        (quiet, "ρ: likeness to the map of random weights;".to_owned()),
+        (quiet, "ρ: likeness with random weights;".to_owned()),
         (quiet, "a method that stays alike is marked".to_owned()),
     ];
     lines.extend(
