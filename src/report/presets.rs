@@ -9,8 +9,9 @@ use crate::data::catalogue::ENTRIES;
 use crate::recipe::{Expected, Recipe, load, load_preset, presets};
 use crate::report::page::data::Estimate;
 use crate::runs::query::Value;
-use crate::runs::{RunInfo, RunResult, Status, read_result, recipe_keys, same_photos};
+use crate::runs::{RunInfo, RunResult, Status, read_environment, read_result, recipe_keys, same_photos};
 use crate::statistics::{Repeats, repeats, wilson};
+use crate::weights::manifest;
 
 /// Keys that decide nothing about what a run should reach: what it is called, its luck, where its photos lie, and what changes
 /// speed only. Whether the photos are the expected ones is asked apart.
@@ -25,6 +26,8 @@ const FREE: [&str; 9] = [
     "train.keep_checkpoints",
     "train.evaluation_batch_size",
 ];
+
+const WEIGHTS: &str = "weights.source";
 
 /// A recipe with its presets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -94,7 +97,12 @@ pub fn preset_table(name_or_path: &str, infos: &[RunInfo]) -> Result<PresetTable
     for run in infos {
         let changes = variants.iter().map(|variant| changed(&run.keys, &variant.keys, &defaults));
         let nearest = changes.enumerate().min_by_key(|(_, changed)| changed.len());
-        let Some((at, changed)) = nearest else { continue };
+        let Some((at, mut changed)) = nearest else { continue };
+        if changed.iter().any(|key| key == WEIGHTS)
+            && variants.get(at).is_some_and(|variant| has_weights_of(run, &variant.keys))
+        {
+            changed.retain(|key| key != WEIGHTS);
+        }
         let is_named =
             variants.iter().any(|variant| variant.names.iter().any(|name| Some(name) == run.recipe.as_ref()));
         if changed.is_empty() && run.status == Status::Finished && run.test_accuracy.is_some() {
@@ -161,6 +169,18 @@ fn changed(run: &Keys, preset: &Keys, defaults: &Keys) -> Vec<String> {
     let other = preset.iter().filter(|(key, value)| own(key) != Some(value)).map(|(key, _)| key);
     let more = run.keys().filter(|key| !is_free(key) && !preset.contains_key(*key));
     other.chain(more).cloned().collect()
+}
+
+/// Whether a run that names other weights read a local file of the same ones, as their hash or the file's name tells.
+fn has_weights_of(run: &RunInfo, preset: &Keys) -> bool {
+    let Some(Value::Text(wanted)) = preset.get(WEIGHTS) else { return false };
+    let Some(file) = read_environment(&run.folder).ok().flatten().and_then(|environment| environment.weights) else {
+        return false;
+    };
+    let name = file.path.rsplit(['/', '\\']).next().unwrap_or_default();
+    // A file that only an MD5 would tell is not worth reading here.
+    let entry = manifest().recognise(name, &file.sha256, || Ok(String::new())).ok().flatten();
+    entry.is_some_and(|entry| entry.name == *wanted)
 }
 
 /// The first keys, and how many more there are.

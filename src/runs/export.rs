@@ -69,7 +69,7 @@ impl RunTable {
         Ok(String::from_utf8(csv.into_inner().context("a table in memory")?)?)
     }
 
-    /// As a table of Markdown.
+    /// As a table of Markdown, with six decimals at most: it is for reading.
     pub fn markdown(&self) -> String {
         let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -77,7 +77,7 @@ impl RunTable {
         text.push_str(&line(self.columns.iter().map(|_| "---".to_owned()).collect()));
         for row in &self.rows {
             text.push_str(&line(
-                row.iter().map(|cell| cell.as_ref().map_or_else(|| "-".to_owned(), |v| escape(&v.text()))).collect(),
+                row.iter().map(|cell| cell.as_ref().map_or_else(|| "-".to_owned(), |v| escape(&short(v)))).collect(),
             ));
         }
         text
@@ -110,6 +110,14 @@ impl RunTable {
         sheet.autofit();
         let bytes = workbook.save_to_buffer()?;
         write_atomically(path, |out| Ok(out.write_all(&bytes)?))
+    }
+}
+
+/// A number with the digits that anybody reads, unless it is so small that these are all zeros.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.abs() >= 0.001 => Value::Number((number * 1e6).round() / 1e6).text(),
+        other => other.text(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::{RunInfo, Status, file, read_epochs};
+use super::{Metric, RunInfo, Status, file, read_epochs};
 use crate::files::{sha256, write_atomically};
 use crate::train::observer::EpochMetrics;
 
@@ -122,9 +122,9 @@ fn write_metrics(folder: &Path, run: &RunInfo, start: i64) -> Result<()> {
     }
     let last = epochs.len();
     let end = start + (run.seconds * 1000.0) as i64;
-    for (name, value) in [("test_accuracy", run.test_accuracy), ("best_val_accuracy", run.best_val_accuracy)] {
-        if let Some(value) = value {
-            write_text(&folder.join("metrics").join(name), &format!("{end} {value} {last}\n"))?;
+    for metric in Metric::ALL {
+        if let Some(value) = metric.of(run) {
+            write_text(&folder.join("metrics").join(metric.field()), &format!("{end} {value} {last}\n"))?;
         }
     }
     Ok(())

@@ -181,8 +181,9 @@ impl<'a> Resolver<'a> {
         }
         // Of many thousands of runs, one named by its id is found without reading the others.
         let is_name = matches!(Path::new(which).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-        if is_name && is_run(&self.runs.join(which)) {
-            return Ok(self.runs.join(which));
+        let named = self.runs.join(which);
+        if is_name && named.is_dir() && is_run(&named) {
+            return Ok(named);
         }
         if let Some(folder) = by_path(Path::new(which)) {
             return Ok(folder);

@@ -14,7 +14,7 @@ use crate::runs::list;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  ft runs presets resnet20-cifar10\n  ft runs presets my.toml --format markdown\n  ft runs presets                   every built-in recipe that has runs\n\nA run counts for a preset if its resolved recipe is the preset's, whatever its seed, its name and the folder of its photos. Runs with\nother keys, and those that have not finished, are left out and listed. Runs on other photos have a row of their own."
+    after_help = "Examples:\n  ft runs presets resnet20-cifar10\n  ft runs presets my.toml --format markdown\n  ft runs presets                   every built-in recipe that has runs\n\nA run counts for a preset if its resolved recipe is the preset's, whatever its seed, its name, and where its photos and weights lie. Runs with\nother keys, and those that have not finished, are left out and listed. Runs on other photos have a row of their own."
 )]
 pub struct Args {
     /// A built-in recipe, or the path of a TOML file [default: all built-in recipes that have runs]
