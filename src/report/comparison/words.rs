@@ -251,8 +251,10 @@ mod tests {
             said.contains("+5.0 points (95 % interval -1.2 to +11.0); only B is right on 8, only A on 3"),
             "{said}"
         );
-        let said = verdict(("A", "C"), "test", &against(9, 1, 0.0215, "better"), 3);
-        assert!(said.starts_with("C is better than A:") && said.contains("corrected for 3 comparisons"), "{said}");
+        let several = Against { corrected_p: 0.043, ..against(9, 1, 0.0215, "better") };
+        let said = verdict(("A", "C"), "test", &several, 3);
+        assert!(said.starts_with("C is better than A:"), "{said}");
+        assert!(said.contains("0.043 corrected for 3 comparisons"), "{said}");
         assert!(verdict(("A", "B"), "test", &against(1, 9, 0.0215, "worse"), 1).starts_with("A is better than B:"));
         assert!(
             verdict(("A", "B"), "test", &against(0, 0, 1.0, "not_distinguishable"), 1)
