@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Reads the event files of runs with TensorBoard's own reader and compares them with the runs' tables.
 
-    python3 -m venv /tmp/board && /tmp/board/bin/pip install tensorboard
-    /tmp/board/bin/python scripts/check-tensorboard.py runs/            # a folder of runs, or single runs
-    /tmp/board/bin/python scripts/check-tensorboard.py --server runs/   # and with its data server, as the page does
+    python3 -m venv .venv && .venv/bin/pip install tensorboard
+    .venv/bin/python scripts/check-tensorboard.py runs/            # a folder of runs, or single runs
+    .venv/bin/python scripts/check-tensorboard.py --server runs/   # and with its data server, as the page does
 
 Ends with 1 if anything differs. Tests of the project read the files with a reader of their own (tests/common/events.rs), since they
 need no Python; this shows that TensorBoard understands them too.

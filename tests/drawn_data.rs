@@ -180,5 +180,6 @@ fn a_network_trains_on_petals_and_its_maps_are_measured_on_their_masks() {
     let arguments =
         ["explain", "--model", "latest", "--faithfulness", "--masks", masks, "--method", "grad-cam", "--json"];
     let judged = shop.run(&[&arguments[..], &["--photos", "6", "--cards", "0"]].concat()).code(0).json();
-    assert!(judged.to_string().contains("pointing"), "{judged}");
+    assert_eq!(judged["photos_with_masks"].as_u64(), Some(6), "{judged}");
+    assert!(judged["methods"][0]["measures"]["pointing_game"].is_object(), "{judged}");
 }
