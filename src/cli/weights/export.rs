@@ -61,7 +61,10 @@ pub struct Args {
 /// A usage error if there is no such run, or the file is to have another ending; any other if it cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     if args.out.extension().is_none_or(|ending| ending != "safetensors") {
-        return Err(usage(format!("--out {}: weights are written as safetensors; end the name so", args.out.display())));
+        return Err(usage(format!(
+            "--out {}: weights are written as safetensors; end the name so",
+            args.out.display()
+        )));
     }
     let model = OpenModel::open(&args.runs.runs, &args.run, &Device::Cpu)?;
     let card = card(&model)?;

@@ -2,11 +2,11 @@
 
 use std::f32::consts::PI;
 
-use super::super::draws::Draws;
-use super::super::geometry::{Pose, QUARTER, Vector, dot, point, unit};
 use super::Class;
 use super::outlines::polar;
 use super::sketch::{Sketch, Tone};
+use crate::data::procedural::Draws;
+use crate::data::procedural::geometry::{Pose, QUARTER, Vector, dot, point, unit};
 
 pub(super) const CLASSES: &[Class] = &[
     Class::sketch("sphere", sphere),
@@ -129,10 +129,8 @@ fn cone(d: &mut Draws, s: &mut Sketch) {
 
 fn torus(d: &mut Draws, s: &mut Sketch) {
     let (tube, striped) = (d.between(0.22, 0.38), d.chance(0.4));
-    let rings: Vec<(f32, f32)> = (0..=10)
-        .map(|i| polar(i as f32 / 10.0, tube))
-        .map(|[out, z]| (1.0 - tube + out, z))
-        .collect();
+    let rings: Vec<(f32, f32)> =
+        (0..=10).map(|i| polar(i as f32 / 10.0, tube)).map(|[out, z]| (1.0 - tube + out, z)).collect();
     let tone = |_, side: usize| if striped && (side / 2).is_multiple_of(2) { Tone::Second } else { Tone::Main };
     show(d, s, &revolved(&rings, 22, tone), (0.2, 1.2), false);
 }

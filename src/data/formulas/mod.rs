@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 use self::outlines::Point;
 use self::sketch::Sketch;
 use self::textures::Texture;
-use super::{Draws, Painter, Scene};
+use super::procedural::{Draws, Painter, Scene};
 
 /// What is drawn of a class.
 #[derive(Clone, Copy)]
@@ -61,14 +61,8 @@ impl Class {
 
 /// All classes, in order of name.
 static CLASSES: LazyLock<Vec<&'static Class>> = LazyLock::new(|| {
-    let kinds = [
-        radial::CLASSES,
-        curves::CLASSES,
-        fractals::CLASSES,
-        textures::CLASSES,
-        solids::CLASSES,
-        objects::CLASSES,
-    ];
+    let kinds =
+        [radial::CLASSES, curves::CLASSES, fractals::CLASSES, textures::CLASSES, solids::CLASSES, objects::CLASSES];
     let mut classes: Vec<&Class> = kinds.into_iter().flatten().collect();
     classes.sort_by_key(|class| class.name);
     classes

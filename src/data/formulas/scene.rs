@@ -1,15 +1,15 @@
 //! From a subject to a scene: colours, light, background, pose, shadow, what lies before and behind.
 
-use super::super::backdrop::Backdrop;
-use super::super::colour::{Colour, blend, hsv, ink, luminance, shade};
-use super::super::geometry::{Outline, Point as Place, Pose, point, unit};
-use super::super::light::Light;
-use super::super::noise::Noise;
-use super::super::{Camera, Canvas, Draws, Part, Scene, clutter};
+use super::Subject;
 use super::outlines::{Point, rectangle};
 use super::sketch::{Sketch, Tone};
 use super::textures::Texture;
-use super::Subject;
+use crate::data::procedural::backdrop::Backdrop;
+use crate::data::procedural::colour::{Colour, blend, hsv, ink, luminance, shade};
+use crate::data::procedural::geometry::{Outline, Point as Place, Pose, point, unit};
+use crate::data::procedural::light::Light;
+use crate::data::procedural::noise::Noise;
+use crate::data::procedural::{Camera, Canvas, Draws, Part, Scene, clutter};
 
 /// Draws a scene with the subject in it.
 pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
@@ -31,7 +31,13 @@ pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
                 let layer = layer(subject, &mut shape, &mut pose, (&light, &palette, &placed), size);
                 let height = placed.scale * pose.between(0.05, 0.5);
                 let softness = pose.between(0.004, 0.03);
-                canvas.cast(&layer, light.shadow(height), softness, pose.between(0.2, 0.75) * (1.0 - light.ambient * 0.6), [0.05, 0.06, 0.1]);
+                canvas.cast(
+                    &layer,
+                    light.shadow(height),
+                    softness,
+                    pose.between(0.2, 0.75) * (1.0 - light.ambient * 0.6),
+                    [0.05, 0.06, 0.1],
+                );
                 canvas.lay(&layer);
             }
         }
@@ -131,11 +137,19 @@ fn placed(draws: &mut Draws, upright: bool, copies: usize) -> Pose {
     let spin = if upright { 0.3 * draws.normal() } else { draws.angle() };
     let tilt = if draws.chance(0.7) { draws.between(0.0, 0.9) } else { 0.0 };
     let facing = draws.angle();
-    Pose { distance: draws.between(3.0, 8.0), ..Pose::new(centre, scale, spin, tilt, facing) }
+    let mut pose = Pose::new(centre, scale, spin, tilt, facing);
+    pose.distance = draws.between(3.0, 8.0);
+    pose
 }
 
 /// The subject alone.
-fn layer(subject: Subject, shape: &mut Draws, draws: &mut Draws, (light, palette, pose): (&Light, &Palette, &Pose), size: usize) -> Canvas {
+fn layer(
+    subject: Subject,
+    shape: &mut Draws,
+    draws: &mut Draws,
+    (light, palette, pose): (&Light, &Palette, &Pose),
+    size: usize,
+) -> Canvas {
     let mut canvas = Canvas::clear(size);
     let material = Material::draw(draws);
     match subject {
@@ -180,9 +194,16 @@ impl Material {
     }
 }
 
-fn sketch_on(canvas: &mut Canvas, draws: &mut Draws, sketch: &Sketch, material: &Material, (light, palette, pose): (&Light, &Palette, &Pose)) {
+fn sketch_on(
+    canvas: &mut Canvas,
+    draws: &mut Draws,
+    sketch: &Sketch,
+    material: &Material,
+    (light, palette, pose): (&Light, &Palette, &Pose),
+) {
     for part in &sketch.parts {
-        let project = |outline: &Vec<Point>| Outline::new(outline.iter().map(|[x, y]| pose.project([*x, *y, 0.0])).collect());
+        let project =
+            |outline: &Vec<Point>| Outline::new(outline.iter().map(|[x, y]| pose.project([*x, *y, 0.0])).collect());
         let outlines: Vec<Outline> = part.outlines.iter().map(project).collect();
         let colour = shade(palette.of(part.tone), part.light);
         let tilt = [0.25 * draws.signed(), 0.25 * draws.signed()];
@@ -196,7 +217,12 @@ fn sketch_on(canvas: &mut Canvas, draws: &mut Draws, sketch: &Sketch, material: 
 const GRID: usize = 96;
 
 /// Draws points where they lie dense, from the second colour to the main one.
-fn cloud_on(canvas: &mut Canvas, cloud: &[Point], material: &Material, (light, palette, pose): (&Light, &Palette, &Pose)) {
+fn cloud_on(
+    canvas: &mut Canvas,
+    cloud: &[Point],
+    material: &Material,
+    (light, palette, pose): (&Light, &Palette, &Pose),
+) {
     let mut density = vec![0.0f32; (GRID + 1) * (GRID + 1)];
     for [x, y] in cloud {
         let p = pose.project([*x, *y, 0.0]) * GRID as f32;
@@ -206,7 +232,9 @@ fn cloud_on(canvas: &mut Canvas, cloud: &[Point], material: &Material, (light, p
         }
         let (i, j) = (column as usize, row as usize);
         let (u, v) = (column - i as f32, row - j as f32);
-        for (di, dj, share) in [(0, 0, (1.0 - u) * (1.0 - v)), (1, 0, u * (1.0 - v)), (0, 1, (1.0 - u) * v), (1, 1, u * v)] {
+        for (di, dj, share) in
+            [(0, 0, (1.0 - u) * (1.0 - v)), (1, 0, u * (1.0 - v)), (0, 1, (1.0 - u) * v), (1, 1, u * v)]
+        {
             density[(j + dj) * (GRID + 1) + i + di] += share;
         }
     }
@@ -243,15 +271,23 @@ fn surface(canvas: &mut Canvas, draws: &mut Draws, light: &Light, palette: &Pale
         let q = (q * (cells / (1.0 + flee_x * q.x + flee_y * q.y))).rotated(turn) + shift;
         let place = texture(q.x, q.y);
         let rough = 1.0 + uneven * noise.fbm(p.x * 3.0 + 9.0, p.y * 3.0, 3);
-        let colour = shade(blend(palette.main, palette.second, place.mix.clamp(0.0, 1.0)), (place.light * rough).max(0.0));
+        let colour =
+            shade(blend(palette.main, palette.second, place.mix.clamp(0.0, 1.0)), (place.light * rough).max(0.0));
         light.on(colour, [0.0, 0.0, 1.0])
     };
     let size = canvas.size();
     if draws.chance(0.6) {
-        *canvas = Canvas::painted(size, paint);
+        let all = Outline::new(rectangle([0.0, 0.0], [1.0, 1.0]).into_iter().map(|[x, y]| point(x, y)).collect());
+        canvas.fill(&all, Part::Object, paint);
         return;
     }
-    let pose = Pose::new(point(draws.between(0.4, 0.6), draws.between(0.4, 0.6)), draws.between(0.42, 0.55), draws.angle(), draws.between(0.0, 0.7), draws.angle());
+    let pose = Pose::new(
+        point(draws.between(0.4, 0.6), draws.between(0.4, 0.6)),
+        draws.between(0.42, 0.55),
+        draws.angle(),
+        draws.between(0.0, 0.7),
+        draws.angle(),
+    );
     let corners = rectangle([-1.0, -0.8], [1.0, 0.8]);
     let board = Outline::new(corners.into_iter().map(|[x, y]| pose.project([x, y, 0.0])).collect());
     let mut layer = Canvas::clear(size);

@@ -1,11 +1,11 @@
 //! Things with parts around a centre: stars, gears, wheels, propellers, bursts. A network that tells them apart counts
 //! parts, sees whether they are broad, pointed or fine, separate or joined, and what stands in the middle.
 
-use super::super::draws::Draws;
-use super::super::geometry::power;
 use super::Class;
 use super::outlines::{Blade, Point, around, bar, circle, place, polar, polygon, star};
 use super::sketch::{Sketch, Tone};
+use crate::data::procedural::Draws;
+use crate::data::procedural::geometry::power;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::sketch("star-4", |d, s| plain_star(d, s, 4)),
@@ -35,7 +35,6 @@ pub(super) const CLASSES: &[Class] = &[
     Class::sketch("parasol", parasol),
     Class::sketch("pine-cone", pine_cone),
     Class::sketch("nest-of-shells", nest_of_shells),
-    Class::sketch("shuttlecock", shuttlecock),
     Class::sketch("brush", brush),
     Class::sketch("target", target),
     Class::sketch("dartboard", dartboard),
@@ -191,11 +190,12 @@ fn vanes(d: &mut Draws, s: &mut Sketch, count: usize, from: f32, to: f32, tone: 
     }
 }
 
-/// Many narrow vanes around a large hub, cut off at the rim.
+/// Many narrow vanes between a large hub and a shroud.
 fn turbine(d: &mut Draws, s: &mut Sketch) {
     let (count, hub) = (14 + d.below(9), d.between(0.3, 0.45));
     s.disc([0.0, 0.0], 0.97, Tone::Dark);
     vanes(d, s, count, hub * 0.9, 0.98, Tone::Main);
+    s.pierced(vec![circle([0.0, 0.0], 1.05), circle([0.0, 0.0], d.between(0.9, 0.96))], Tone::Third);
     s.disc([0.0, 0.0], hub, Tone::Second);
     s.disc([0.0, 0.0], hub * 0.35, Tone::Light);
 }
@@ -205,6 +205,7 @@ fn turbine_two_stage(d: &mut Draws, s: &mut Sketch) {
     let count = 14 + d.below(7);
     s.disc([0.0, 0.0], 0.97, Tone::Dark);
     vanes(d, s, count, 0.5, 1.0, Tone::Main);
+    s.pierced(vec![circle([0.0, 0.0], 1.05), circle([0.0, 0.0], 0.92)], Tone::Light);
     s.pierced(vec![circle([0.0, 0.0], 0.68), circle([0.0, 0.0], 0.6)], Tone::Second);
     s.disc([0.0, 0.0], 0.6, Tone::Dark);
     vanes(d, s, count - 4, 0.18, 0.6, Tone::Third);
@@ -315,20 +316,14 @@ fn parasol(d: &mut Draws, s: &mut Sketch) {
 /// Scales one over the other in golden-angle spirals, those outside first; an upright oval.
 fn pine_cone(d: &mut Draws, s: &mut Sketch) {
     let count = 45 + d.below(20);
-    let stretch = d.between(1.2, 1.5);
+    let stretch = d.between(1.6, 2.1);
     let start = d.between(0.0, 1.0);
     for i in (0..count).rev() {
         let radius = ((i as f32 + 0.5) / count as f32).sqrt() * 0.72;
         let turn = start + i as f32 * 0.381_966;
-        let scale = Blade {
-            from: radius,
-            to: radius + 0.24,
-            half_width: 0.11,
-            widest: 0.6,
-            roundness: 0.5,
-            twist: 0.0,
-        };
-        let outline = scale.outline(turn).into_iter().map(|[x, y]| [x, y * stretch * 0.8]);
+        let scale =
+            Blade { from: radius, to: radius + 0.24, half_width: 0.11, widest: 0.6, roundness: 0.5, twist: 0.0 };
+        let outline = scale.outline(turn).into_iter().map(|[x, y]| [x * 0.75, y * stretch * 0.65]);
         s.shaded(outline.collect(), if i % 3 == 0 { Tone::Second } else { Tone::Main }, d.between(0.55, 1.0));
     }
 }
@@ -341,29 +336,13 @@ fn nest_of_shells(d: &mut Draws, s: &mut Sketch) {
     for ring in 0..rings {
         let wobble = d.between(0.0, 0.05);
         let (lobes, phase) = (3 + d.below(3), d.between(0.0, 1.0));
-        let outline = around(40, |turn| {
-            radius * (1.0 + wobble * polar((turn + phase) * lobes as f32, 1.0)[1])
-        });
+        let outline = around(40, |turn| radius * (1.0 + wobble * polar((turn + phase) * lobes as f32, 1.0)[1]));
         let tone = if ring % 2 == 0 { Tone::Main } else { Tone::Second };
         s.shaded(place(&outline, 0.0, 1.0, centre), tone, 1.0 - 0.08 * ring as f32);
         radius *= d.between(0.74, 0.82);
         let [x, y] = polar(d.between(0.0, 1.0), radius * 0.14);
         centre = [centre[0] + x, centre[1] + y];
     }
-}
-
-/// A cone of feathers from the side.
-fn shuttlecock(d: &mut Draws, s: &mut Sketch) {
-    let (count, spread) = (6 + d.below(4), d.between(0.1, 0.15));
-    for i in 0..count {
-        let share = i as f32 / (count - 1) as f32 - 0.5;
-        let feather = Blade { from: 0.35, to: 1.5, half_width: 0.14, widest: 0.8, roundness: 0.8, twist: 0.0 };
-        let outline = feather.outline(-0.25 + 2.0 * share * spread);
-        s.shaded(place(&outline, 0.0, 1.0, [0.0, 0.75]), Tone::Light, 0.7 + 0.3 * (1.0 - share.abs()));
-    }
-    let cork: Vec<Point> = (0..=12).map(|i| polar(i as f32 / 24.0, 0.3)).collect();
-    s.fill(place(&cork, 0.0, 1.0, [0.0, 0.5]), Tone::Main);
-    s.fill(bar([-0.3, 0.45], [0.3, 0.45], 0.12), Tone::Second);
 }
 
 /// A handle with a tuft of fine bristles.

@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use super::super::geometry::Point as Direction;
+use crate::data::procedural::geometry::Point as Direction;
 
 /// A place on the drawing plane.
 pub type Point = [f32; 2];
@@ -59,12 +59,7 @@ pub fn bar(from: Point, to: Point, width: f32) -> Vec<Point> {
     let [dx, dy] = [to[0] - from[0], to[1] - from[1]];
     let half = width / 2.0 / length(dx, dy);
     let [nx, ny] = [-dy * half, dx * half];
-    vec![
-        [from[0] + nx, from[1] + ny],
-        [to[0] + nx, to[1] + ny],
-        [to[0] - nx, to[1] - ny],
-        [from[0] - nx, from[1] - ny],
-    ]
+    vec![[from[0] + nx, from[1] + ny], [to[0] + nx, to[1] + ny], [to[0] - nx, to[1] - ny], [from[0] - nx, from[1] - ny]]
 }
 
 /// A closed smooth curve through the points (Catmull and Rom, 1974).

@@ -1,10 +1,10 @@
 //! Curves of one formula, drawn as ropes or wires: cycloids, Lissajous figures, knots; space-filling and branching paths of
 //! L-systems (Lindenmayer, 1968; Prusinkiewicz, "The Algorithmic Beauty of Plants", 1990).
 
-use super::super::draws::Draws;
 use super::Class;
 use super::outlines::{Point, polar};
 use super::sketch::{Sketch, Tone};
+use crate::data::procedural::Draws;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::sketch("hypotrochoid-3", |d, s| trochoid(d, s, 3, -1.0)),
@@ -123,9 +123,8 @@ fn rewrite(axiom: &str, rules: &[(char, &str)], times: usize) -> String {
 /// Moves paths so that they fill [-1, 1]².
 fn fit(paths: &mut [(usize, Vec<Point>)]) {
     let all = || paths.iter().flat_map(|(_, path)| path.iter());
-    let bounds = |axis: usize| {
-        all().map(|p| p[axis]).fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)))
-    };
+    let bounds =
+        |axis: usize| all().map(|p| p[axis]).fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
     let ((left, right), (top, bottom)) = (bounds(0), bounds(1));
     let scale = 2.0 / (right - left).max(bottom - top).max(1e-3);
     for [x, y] in paths.iter_mut().flat_map(|(_, path)| path.iter_mut()) {

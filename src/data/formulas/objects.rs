@@ -1,9 +1,9 @@
 //! Drawn things of daily life and nature: none of them a flower. Proportions change from picture to picture.
 
-use super::super::draws::Draws;
 use super::Class;
 use super::outlines::{Blade, Point, bar, circle, curve, ellipse, mirrored, place, polar, polygon, rectangle, smooth};
 use super::sketch::{Sketch, Tone};
+use crate::data::procedural::Draws;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::upright("cup", cup),
@@ -41,7 +41,14 @@ fn cup(d: &mut Draws, s: &mut Sketch) {
     let grip = ellipse([top * 0.95, 0.0], 0.38, height * 0.55);
     s.pierced(vec![grip, ellipse([top * 0.95, 0.0], 0.24, height * 0.38)], Tone::Main);
     s.fill(
-        smooth(&[[-top, -height], [top, -height], [top * 0.95, 0.0], [foot, height], [-foot, height], [-top * 0.95, 0.0]]),
+        smooth(&[
+            [-top, -height],
+            [top, -height],
+            [top * 0.95, 0.0],
+            [foot, height],
+            [-foot, height],
+            [-top * 0.95, 0.0],
+        ]),
         Tone::Main,
     );
     s.fill(ellipse([0.0, -height], top, 0.16), Tone::Dark);
@@ -92,7 +99,17 @@ fn fish(d: &mut Draws, s: &mut Sketch) {
     let height = d.between(0.3, 0.5);
     s.fill(vec![[0.5, 0.0], [1.0, -height], [0.88, 0.0], [1.0, height]], Tone::Second);
     s.fill(smooth(&[[0.0, -height * 0.8], [0.15, -height - 0.2], [0.4, -0.1]]), Tone::Second);
-    s.fill(smooth(&[[-0.95, 0.0], [-0.5, -height], [0.1, -height * 0.85], [0.7, 0.0], [0.1, height * 0.85], [-0.5, height]]), Tone::Main);
+    s.fill(
+        smooth(&[
+            [-0.95, 0.0],
+            [-0.5, -height],
+            [0.1, -height * 0.85],
+            [0.7, 0.0],
+            [0.1, height * 0.85],
+            [-0.5, height],
+        ]),
+        Tone::Main,
+    );
     for stripe in 0..d.below(4) {
         let x = -0.3 + 0.25 * stripe as f32;
         s.fill(bar([x, -height * 0.7], [x + 0.06, height * 0.7], 0.08), Tone::Third);
@@ -118,14 +135,29 @@ fn fir(d: &mut Draws, s: &mut Sketch) {
         let share = layer as f32 / layers as f32;
         let (top, bottom) = (-1.0 + 1.25 * share, -0.4 + 1.15 * share + 0.05 * d.signed());
         let half = 0.3 + 0.4 * share;
-        s.shaded(vec![[0.0, top], [half, bottom], [0.0, bottom - 0.08], [-half, bottom]], Tone::Main, 0.75 + 0.25 * share);
+        s.shaded(
+            vec![[0.0, top], [half, bottom], [0.0, bottom - 0.08], [-half, bottom]],
+            Tone::Main,
+            0.75 + 0.25 * share,
+        );
     }
 }
 
 fn mushroom(d: &mut Draws, s: &mut Sketch) {
     let (half, stem) = (d.between(0.7, 0.95), d.between(0.15, 0.28));
-    s.fill(smooth(&[[-stem, -0.1], [stem, -0.1], [stem * 0.9, 0.5], [stem * 1.4, 0.95], [-stem * 1.4, 0.95], [-stem * 0.9, 0.5]]), Tone::Light);
-    let cap: Vec<Point> = (0..=20).map(|i| polar(0.5 + i as f32 / 40.0, 1.0)).map(|[x, y]| [half * x, 0.95 * y]).collect();
+    s.fill(
+        smooth(&[
+            [-stem, -0.1],
+            [stem, -0.1],
+            [stem * 0.9, 0.5],
+            [stem * 1.4, 0.95],
+            [-stem * 1.4, 0.95],
+            [-stem * 0.9, 0.5],
+        ]),
+        Tone::Light,
+    );
+    let cap: Vec<Point> =
+        (0..=20).map(|i| polar(0.5 + i as f32 / 40.0, 1.0)).map(|[x, y]| [half * x, 0.95 * y]).collect();
     s.fill(cap, Tone::Main);
     s.fill(ellipse([0.0, 0.0], half, 0.1), Tone::Second);
     for _ in 0..d.below(9) {
@@ -140,7 +172,10 @@ fn umbrella(d: &mut Draws, s: &mut Sketch) {
     for panel in 0..panels {
         let at = |i: usize| i as f32 / panels as f32 * 2.0 - 1.0;
         let (left, right) = (at(panel), at(panel + 1));
-        let arch: Vec<Point> = (0..=6).map(|i| left + (right - left) * i as f32 / 6.0).map(|x| [x, -0.8 * (1.0 - x * x).max(0.0).sqrt()]).collect();
+        let arch: Vec<Point> = (0..=6)
+            .map(|i| left + (right - left) * i as f32 / 6.0)
+            .map(|x| [x, -0.8 * (1.0 - x * x).max(0.0).sqrt()])
+            .collect();
         let back = [[right, 0.0], [(left + right) / 2.0, -0.12], [left, 0.0]];
         s.fill(arch.into_iter().chain(back).collect(), if panel % 2 == 0 { Tone::Main } else { Tone::Second });
     }
@@ -148,7 +183,8 @@ fn umbrella(d: &mut Draws, s: &mut Sketch) {
 
 fn bottle(d: &mut Draws, s: &mut Sketch) {
     let (half, neck, shoulder) = (d.between(0.28, 0.42), d.between(0.1, 0.16), d.between(-0.4, -0.1));
-    let side: [Point; 5] = [[neck, -0.95], [neck, shoulder - 0.15], [half, shoulder + 0.15], [half, 0.9], [half * 0.9, 0.98]];
+    let side: [Point; 5] =
+        [[neck, -0.95], [neck, shoulder - 0.15], [half, shoulder + 0.15], [half, 0.9], [half * 0.9, 0.98]];
     let other = side.iter().rev().map(|[x, y]| [-x, *y]);
     s.fill(side.iter().copied().chain(other).collect(), Tone::Main);
     s.fill(rectangle([-neck * 1.2, -1.0], [neck * 1.2, -0.85]), Tone::Dark);
@@ -192,7 +228,10 @@ fn lamp(d: &mut Draws, s: &mut Sketch) {
 fn butterfly(d: &mut Draws, s: &mut Sketch) {
     let (reach, lift) = (d.between(0.75, 1.0), d.between(0.6, 0.9));
     let start = s.parts.len();
-    s.fill(smooth(&[[0.05, -0.1], [0.4 * reach, -lift], [reach, -lift * 0.9], [0.8 * reach, -0.1], [0.3, 0.05]]), Tone::Main);
+    s.fill(
+        smooth(&[[0.05, -0.1], [0.4 * reach, -lift], [reach, -lift * 0.9], [0.8 * reach, -0.1], [0.3, 0.05]]),
+        Tone::Main,
+    );
     s.fill(smooth(&[[0.05, 0.05], [0.6 * reach, 0.0], [0.7 * reach, 0.55], [0.35, 0.8], [0.1, 0.4]]), Tone::Second);
     s.disc([0.62 * reach, -lift * 0.55], d.between(0.1, 0.2), Tone::Light);
     s.disc([0.4 * reach, 0.35], d.between(0.06, 0.14), Tone::Dark);
@@ -212,7 +251,14 @@ fn cloud(d: &mut Draws, s: &mut Sketch) {
 }
 
 fn leaf(d: &mut Draws, s: &mut Sketch) {
-    let shape = Blade { from: -0.75, to: 1.0, half_width: d.between(0.3, 0.55), widest: d.between(0.25, 0.5), roundness: 0.1, twist: 0.0 };
+    let shape = Blade {
+        from: -0.75,
+        to: 1.0,
+        half_width: d.between(0.3, 0.55),
+        widest: d.between(0.25, 0.5),
+        roundness: 0.1,
+        twist: 0.0,
+    };
     let outline = shape.outline(-0.25);
     s.fill(bar([0.0, 0.6], [0.0, 1.1], 0.07), Tone::Second);
     s.fill(outline, Tone::Main);
@@ -228,7 +274,10 @@ fn leaf(d: &mut Draws, s: &mut Sketch) {
 
 fn arrow(d: &mut Draws, s: &mut Sketch) {
     let (shaft, head, from) = (d.between(0.12, 0.25), d.between(0.4, 0.65), d.between(0.0, 0.3));
-    s.fill(vec![[-1.0, -shaft], [from, -shaft], [from, -head], [1.0, 0.0], [from, head], [from, shaft], [-1.0, shaft]], Tone::Main);
+    s.fill(
+        vec![[-1.0, -shaft], [from, -shaft], [from, -head], [1.0, 0.0], [from, head], [from, shaft], [-1.0, shaft]],
+        Tone::Main,
+    );
 }
 
 fn heart(d: &mut Draws, s: &mut Sketch) {
@@ -246,7 +295,10 @@ fn heart(d: &mut Draws, s: &mut Sketch) {
 fn moon(d: &mut Draws, s: &mut Sketch) {
     let (thickness, count) = (d.between(0.25, 0.6), 24);
     let outer = (0..=count).map(|i| polar(0.25 + 0.5 * i as f32 / count as f32, 1.0));
-    let inner = (0..=count).rev().map(|i| polar(0.25 + 0.5 * i as f32 / count as f32, 1.0)).map(|[x, y]| [x * (1.0 - thickness * 1.3), y]);
+    let inner = (0..=count)
+        .rev()
+        .map(|i| polar(0.25 + 0.5 * i as f32 / count as f32, 1.0))
+        .map(|[x, y]| [x * (1.0 - thickness * 1.3), y]);
     s.fill(outer.chain(inner).map(|[x, y]| [x + 0.4, y]).collect(), Tone::Main);
 }
 
@@ -310,7 +362,8 @@ fn anchor(d: &mut Draws, s: &mut Sketch) {
     s.pierced(vec![circle([0.0, -0.8], 0.22), circle([0.0, -0.8], 0.11)], Tone::Main);
     s.fill(bar([0.0, -0.6], [0.0, 0.9], width), Tone::Main);
     s.fill(bar([-0.4, -0.4], [0.4, -0.4], width), Tone::Main);
-    let arc: Vec<Point> = (0..=12).map(|i| polar(0.02 + 0.46 * i as f32 / 12.0, bow)).map(|[x, y]| [x, y + 0.1]).collect();
+    let arc: Vec<Point> =
+        (0..=12).map(|i| polar(0.02 + 0.46 * i as f32 / 12.0, bow)).map(|[x, y]| [x, y + 0.1]).collect();
     s.line(&arc, width, Tone::Main);
     for sign in [-1.0, 1.0] {
         s.fill(vec![[sign * (bow + 0.2), 0.3], [sign * bow, -0.1], [sign * (bow - 0.25), 0.25]], Tone::Main);

@@ -1,10 +1,10 @@
 //! Surfaces that fill the picture: patterns and materials. Each gives colour and light by place, in units of its own grain.
 
-use super::super::draws::Draws;
-use super::super::geometry::smoothstep;
-use super::super::noise::Noise;
 use super::Class;
 use super::outlines::polar;
+use crate::data::procedural::Draws;
+use crate::data::procedural::geometry::smoothstep;
+use crate::data::procedural::noise::Noise;
 
 /// A place of a surface.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,8 @@ fn bricks(d: &mut Draws) -> Texture {
 fn hexagon(x: f32, y: f32) -> (f32, (i32, i32)) {
     const HEIGHT: f32 = 1.732_050_8;
     let nearest = |shift: f32| {
-        let (cx, cy) = ((x - 0.5 * shift).round() + 0.5 * shift, ((y / HEIGHT - 0.5 * shift).round() + 0.5 * shift) * HEIGHT);
+        let (cx, cy) =
+            ((x - 0.5 * shift).round() + 0.5 * shift, ((y / HEIGHT - 0.5 * shift).round() + 0.5 * shift) * HEIGHT);
         (x - cx, y - cy, ((2.0 * cx) as i32, (2.0 * cy) as i32))
     };
     let (a, b) = (nearest(0.0), nearest(1.0));
@@ -204,8 +205,7 @@ fn marble(d: &mut Draws) -> Texture {
 }
 
 fn ripples(d: &mut Draws) -> Texture {
-    let sources: Vec<[f32; 2]> =
-        (0..2 + d.below(2)).map(|_| [d.between(-5.0, 5.0), d.between(-5.0, 5.0)]).collect();
+    let sources: Vec<[f32; 2]> = (0..2 + d.below(2)).map(|_| [d.between(-5.0, 5.0), d.between(-5.0, 5.0)]).collect();
     Box::new(move |x, y| {
         let wave = |[cx, cy]: &[f32; 2]| sine(((x - cx) * (x - cx) + (y - cy) * (y - cy)).sqrt() * 0.9);
         let height = sources.iter().map(wave).sum::<f32>() / sources.len() as f32;
