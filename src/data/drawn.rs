@@ -10,8 +10,7 @@ use super::catalogue::{Layout, Located};
 use super::formulas::Formulas;
 use super::petals::Petals;
 use super::procedural::Painter;
-use super::procedural::folder::{self, MANIFEST, MASKS, Manifest, PHOTOS, Plan};
-use super::split::Split;
+use super::procedural::folder::{self, MANIFEST, MASKS, Manifest, PHOTOS, Plan, Progress};
 use crate::error::{suggestion, usage};
 
 /// A data set that can be drawn.
@@ -58,6 +57,11 @@ const SIZES: std::ops::RangeInclusive<u64> = 16..=1_024;
 pub struct Source {
     pub set: &'static DrawnSet,
     pub plan: Plan,
+}
+
+/// The drawn data set that `text` names, as [`parse_source`] reads it; `None` too where there is a file or folder of that name.
+pub fn find(text: &str) -> Option<Result<Source>> {
+    if Path::new(text).exists() { None } else { parse_source(text) }
 }
 
 /// Reads `NAME[?train=N&val=N&test=N&size=N&seed=N]`; counts are those of each class. `None` if `text` names no drawn data set.
@@ -151,12 +155,11 @@ impl Source {
         folder.is_dir().then_some(Drawn { folder })
     }
 
-    /// Draws the pictures into `cache` unless they are there. `progress` hears how many are done. A folder is complete or absent,
-    /// whenever this is stopped.
+    /// Draws the pictures into `cache` unless they are there. A folder is complete or absent, whenever this is stopped.
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub fn draw(&self, cache: &Path, progress: &(dyn Fn(usize) + Sync)) -> Result<Drawn> {
+    /// If a file cannot be written, or whatever `progress` fails with.
+    pub fn draw(&self, cache: &Path, progress: Progress) -> Result<Drawn> {
         if let Some(drawn) = self.in_cache(cache) {
             return Ok(drawn);
         }
@@ -234,10 +237,4 @@ impl Drawn {
 /// Names of the drawn data sets.
 pub fn names() -> impl Iterator<Item = &'static str> {
     SETS.iter().map(|set| set.name)
-}
-
-/// The counts of a plan by split, for messages: `20 train, 20 val, 60 test`.
-pub fn counts_text(plan: &Plan) -> String {
-    let counts = Split::ALL.into_iter().zip(plan.counts);
-    counts.map(|(split, count)| format!("{count} {split}")).collect::<Vec<_>>().join(", ")
 }

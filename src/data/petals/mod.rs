@@ -273,3 +273,58 @@ impl Plant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::split::Split;
+
+    const SIZE: usize = 64;
+
+    fn palette(petal: Colour, heart: Colour) -> Palette {
+        Palette { petal, tip: petal, heart, deep: heart, flame: 0.2, streaks: 0.1 }
+    }
+
+    fn draws(kind: Kind, index: usize) -> Draws {
+        Draws::of_picture(3, "petals", Split::Train, CLASSES[kind as usize], index)
+    }
+
+    #[test]
+    fn flowers_of_another_colour_differ_exactly_where_the_mask_is() {
+        let (one, other) = (palette([0.9, 0.1, 0.1], [0.5, 0.3, 0.0]), palette([0.1, 0.2, 0.9], [0.0, 0.4, 0.5]));
+        for (kind, index) in KINDS.into_iter().flat_map(|kind| (0..6).map(move |index| (kind, index))) {
+            let draws = draws(kind, index);
+            let (one, other) = (scene(kind, &draws, &one, SIZE).canvas, scene(kind, &draws, &other, SIZE).canvas);
+            assert_eq!(one.object(), other.object(), "{kind:?} {index}: the form does not depend on colours");
+            let mut shown = 0;
+            for (i, object) in one.object().iter().enumerate() {
+                let change = |c: usize| (one.pixels()[i][c] - other.pixels()[i][c]).abs();
+                let change = change(0) + change(1) + change(2);
+                if *object <= 0.0 {
+                    assert_eq!(change, 0.0, "{kind:?} {index}: pixel {i} lies outside of the mask");
+                } else if *object >= 0.9 {
+                    assert!(change > 0.004, "{kind:?} {index}: pixel {i} lies in the mask, but changed by {change}");
+                    shown += 1;
+                }
+            }
+            assert!(shown > 10 || index > 0, "{kind:?} {index} shows {shown} pixels of its flower");
+        }
+    }
+
+    #[test]
+    fn another_size_shows_the_same() {
+        for kind in KINDS {
+            let draws = draws(kind, 1);
+            let palette = palette([0.8, 0.6, 0.1], [0.3, 0.1, 0.0]);
+            let (small, large) = (scene(kind, &draws, &palette, 48).canvas, scene(kind, &draws, &palette, 96).canvas);
+            let mut difference = 0.0;
+            for (i, object) in small.object().iter().enumerate() {
+                let corner = (i / 48) * 2 * 96 + (i % 48) * 2;
+                let mean: f32 = [0, 1, 96, 97].iter().map(|offset| large.object()[corner + offset]).sum::<f32>() / 4.0;
+                difference += (object - mean).abs();
+            }
+            let area: f32 = small.object().iter().sum();
+            assert!(difference < 0.15 * area, "{kind:?}: {difference} of {area}");
+        }
+    }
+}

@@ -228,14 +228,13 @@ fn blur<T: Blurred>(values: &mut Vec<T>, size: usize, deviation: f32) {
     }
     let window = Window::of_variance(deviation * deviation / 3.0);
     let mut turned = vec![T::ZERO; values.len()];
+    let (mut one, mut other) = (vec![T::ZERO; size], vec![T::ZERO; size]);
     for _ in 0..2 {
         // Rows, then, turned, columns.
         for (y, row) in values.chunks_exact_mut(size).enumerate() {
-            let mut line = row.to_vec();
-            for _ in 0..3 {
-                window.blur(&line, row);
-                line.copy_from_slice(row);
-            }
+            window.blur(row, &mut one);
+            window.blur(&one, &mut other);
+            window.blur(&other, row);
             for (x, value) in row.iter().enumerate() {
                 turned[x * size + y] = *value;
             }
@@ -265,13 +264,13 @@ impl Window {
     fn blur<T: Blurred>(self, line: &[T], out: &mut [T]) {
         let Self { whole, part } = self;
         let last = line.len() as isize - 1;
-        let at = |i: isize| line[i.clamp(0, last) as usize];
         let weight = 1.0 / (2.0 * (whole as f32 + part) + 1.0);
-        let mut sum = (-whole..=whole).fold(T::ZERO, |sum, i| sum.plus(at(i)));
+        let mut sum = (-whole..=whole).fold(T::ZERO, |sum, i| sum.plus(line[i.clamp(0, last) as usize]));
         for (i, out) in (0..=last).zip(out) {
-            let edges = at(i - whole - 1).plus(at(i + whole + 1)).times(part);
+            let next = line[(i + whole + 1).min(last) as usize];
+            let edges = line[(i - whole - 1).max(0) as usize].plus(next).times(part);
             *out = sum.plus(edges).times(weight);
-            sum = sum.plus(at(i + whole + 1)).minus(at(i - whole));
+            sum = sum.plus(next).minus(line[(i - whole).max(0) as usize]);
         }
     }
 }

@@ -66,18 +66,14 @@ impl Job<'_> {
     }
 }
 
-/// Draws the pictures of a plan into `folder`, on all threads of rayon's pool. `progress` hears how many are done. Returns the
-/// SHA-256 of [`Manifest`].
+/// Hears how many pictures are done; an error stops the drawing.
+pub type Progress<'a> = &'a (dyn Fn(usize) -> Result<()> + Sync);
+
+/// Draws the pictures of a plan into `folder`, on all threads of rayon's pool. Returns the SHA-256 of [`Manifest`].
 ///
 /// # Errors
-/// If a file cannot be written.
-pub fn draw(
-    painter: &dyn Painter,
-    data_set: &str,
-    plan: &Plan,
-    folder: &Path,
-    progress: &(dyn Fn(usize) + Sync),
-) -> Result<String> {
+/// If a file cannot be written, or whatever `progress` fails with.
+pub fn draw(painter: &dyn Painter, data_set: &str, plan: &Plan, folder: &Path, progress: Progress) -> Result<String> {
     let jobs = jobs(painter, plan);
     for (split, name) in Split::ALL.iter().flat_map(|split| painter.classes().iter().map(move |name| (split, name))) {
         for kind in [PHOTOS, MASKS] {
@@ -93,7 +89,7 @@ pub fn draw(
             let picture = painter.paint(job.class, &draws, plan.size).photograph();
             let photo = write(folder, format!("{PHOTOS}/{}", job.path("jpg")), &picture.jpeg()?)?;
             let mask = write(folder, format!("{MASKS}/{}", job.path("png")), &picture.mask_png()?)?;
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1)?;
             Ok([photo, mask])
         })
         .collect::<Result<_>>()?;
