@@ -24,7 +24,7 @@ pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
         }
         _ => {
             behind(&mut canvas, &mut draws.of("behind"), &light);
-            let copies = if draws.of("copies").chance(0.15) { draws.of("copies").whole(2, 4) } else { 1 };
+            let copies = if draws.of("copies").chance(0.15) { 2 } else { 1 };
             for copy in 0..copies {
                 let mut pose = draws.of_part("pose", copy);
                 let placed = placed(&mut pose, matches!(subject, Subject::Upright(_)), copies);
