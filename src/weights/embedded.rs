@@ -1,7 +1,8 @@
 //! Weight files inside the program: small ones that the project trained itself.
 
 /// Name in `weights/` and content.
-const FILES: &[(&str, &[u8])] = &[];
+const FILES: &[(&str, &[u8])] =
+    &[("resnet-mini-formulas.f16.safetensors", include_bytes!("../../weights/resnet-mini-formulas.f16.safetensors"))];
 
 /// The file of this name.
 pub fn embedded(file: &str) -> Option<&'static [u8]> {
