@@ -15,8 +15,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::RunsArgs;
 use super::output::{Column, print, print_json, table};
+use super::{RunsArgs, help};
 use crate::error::say;
 use crate::report::page::data::Estimate;
 use crate::report::table::Table;
@@ -85,6 +85,8 @@ enum Command {
     Rm(remove::Args),
     /// Write the list to a file: CSV, JSON, Markdown, XLSX, or the folders of MLflow
     Export(export::Args),
+    /// Show the help of one of these commands
+    Help(help::Args),
 }
 
 const COLUMNS: [Column; 9] = [
@@ -113,6 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Command::Note(args)) => return labels::note(args),
         Some(Command::Rm(args)) => return remove::run(args),
         Some(Command::Export(args)) => return export::run(args),
+        Some(Command::Help(args)) => return help::below(&["runs"], args),
         None => {}
     }
     let folder = &args.runs.runs;
