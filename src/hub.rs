@@ -138,6 +138,13 @@ impl Hub {
         files
     }
 
+    /// The file in the cache, if it is there; without a look at its content.
+    pub fn cached(&self, wanted: &HubFile) -> Option<PathBuf> {
+        check(wanted).ok()?;
+        let repo = Repo::with_revision(wanted.repo.clone(), self.kind, wanted.revision.clone());
+        in_cache(&self.cache.repo(repo), wanted)
+    }
+
     /// The file on the disk, downloaded unless it is in the cache already.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! ft fine-tunes image classifiers and shows why they decide.
 //!
 //! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`, `report`; `draw` serves whoever makes
-//! pictures. A lower layer never imports a higher one; `docs/ARCHITECTURE.md` is the map.
+//! pictures, `draft` proposes recipes. A lower layer never imports a higher one; `docs/ARCHITECTURE.md` is the map.
 
 pub mod cli;
 pub mod data;
 pub mod download;
+pub mod draft;
 pub mod draw;
 pub mod error;
 pub mod explain;

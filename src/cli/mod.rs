@@ -2,13 +2,17 @@
 
 mod arguments;
 mod baseline;
+mod completions;
 mod console;
 mod data;
 mod eval;
 mod explain;
 mod faithfulness;
+mod help;
+mod init;
 mod interrupt;
 mod lr_find;
+mod man;
 mod model;
 mod output;
 mod photos;
@@ -33,6 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   ft recipe resnet50v2-unfreeze-conv4            fine-tune a ResNet50V2 on tf_flowers
   ft recipe vgg16-gap --data photos/             the same idea with VGG16, on your own folder of class folders
+  ft init photos/                                look at a folder of photos and write a recipe for it
   ft recipe my.toml --set train.lr=1e-4          your own recipe, one key changed
   ft baseline --scratch                          a plain CNN on the same photos, for comparison
   ft resume latest                               go on with a run that was stopped
@@ -44,12 +49,13 @@ Examples:
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft data check photos/                          broken photos, duplicates, photos in two classes
   ft runs                                        what has been run
+  ft help topics                                 what goes beyond one command: weights, freezing, speed, …
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 /// Fine-tunes image classifiers and shows why they decide.
 #[derive(Debug, Parser)]
-#[command(name = "ft", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "ft", version, after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -57,6 +63,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at photos and write a recipe for them
+    Init(init::Args),
     /// Run an experiment: train, evaluate, record
     Recipe(recipe::Args),
     /// Go on with a run that was stopped: Ctrl-C, a crash, the power
@@ -79,6 +87,12 @@ pub enum Command {
     Data(data::Args),
     /// List what has been run, newest first
     Runs(runs::Args),
+    /// Write what a shell needs to complete commands, options and names
+    Completions(completions::Args),
+    /// Write manual pages
+    Man(man::Args),
+    /// Show the help of a command, or a topic; topics lists them
+    Help(help::Args),
 }
 
 /// Runs the command.
@@ -88,6 +102,7 @@ pub enum Command {
 /// what failed.
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
+        Command::Init(args) => init::run(args),
         Command::Recipe(args) => recipe::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Baseline(args) => baseline::run(args),
@@ -99,5 +114,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Summary(args) => summary::run(args),
         Command::Data(args) => data::run(args),
         Command::Runs(args) => runs::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+        Command::Help(args) => help::run(args),
     }
 }

@@ -66,6 +66,16 @@ impl Fingerprint {
         Self { hash: hash(&small), thumbnail }
     }
 
+    /// How far the thumbnail's pixels are from grey: the mean of largest minus smallest channel, from 0 to 255.
+    pub fn chroma(&self) -> f32 {
+        let pixels = self.thumbnail.as_chunks::<3>().0;
+        let spread = |[red, green, blue]: &[u8; 3]| {
+            let (low, high) = (red.min(green).min(blue), red.max(green).max(blue));
+            u32::from(high - low)
+        };
+        pixels.iter().map(spread).sum::<u32>() as f32 / pixels.len() as f32
+    }
+
     /// Number of bits of hash that differ.
     pub fn distance(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()

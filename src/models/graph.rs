@@ -169,6 +169,19 @@ impl Graph {
         stages
     }
 
+    /// The layers that end a stage or a block of the backbone with a feature map, from the input on: where it can be cut.
+    pub fn ends(&self) -> Vec<usize> {
+        let maps = |i: &usize| {
+            let layer = &self.layers[*i];
+            let pools = matches!(layer.op, Op::MaxPool(_) | Op::ZeroPad(_) | Op::AdaptiveAvgPool(..));
+            matches!(layer.shape, Shape::Map { .. }) && !pools && !layer.inline
+        };
+        let body: Vec<usize> =
+            (0..self.layers.len()).filter(|&i| !self.layers[i].head && !self.layers[i].groups.is_empty()).collect();
+        let groups = body.chunk_by(|&a, &b| self.layers[a].groups == self.layers[b].groups);
+        groups.filter_map(|group| group.iter().copied().rfind(maps)).collect()
+    }
+
     /// Where the cells of a layer's feature map lie on the input image: (rows, columns).
     pub fn centres(&self, layer: usize) -> (Centres, Centres) {
         let pixels = Centres { start: 0.0, step: 1.0 };

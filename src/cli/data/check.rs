@@ -145,7 +145,7 @@ fn report(dataset: &Dataset, audit: &Audit, all: bool) -> String {
 }
 
 /// The words behind a count in the summary.
-fn headline(kind: Kind, findings: &[Finding]) -> String {
+pub(in crate::cli) fn headline(kind: Kind, findings: &[Finding]) -> String {
     let text = kind.describe();
     let short = text.split_once(':').map_or(text.as_str(), |(head, _)| head).to_owned();
     match kind {

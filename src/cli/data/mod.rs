@@ -1,11 +1,11 @@
 //! `ft data`: what there is to train on, and whether it is fit for it.
 
-mod check;
+pub(super) mod check;
 mod fetch;
 mod list;
 mod preview;
 mod preview_sheet;
-mod split;
+pub(super) mod split;
 mod stats;
 
 use std::path::PathBuf;
@@ -16,10 +16,13 @@ use clap::Subcommand;
 
 use super::arguments::set_threads;
 use super::console::Console;
+use super::help;
 use super::prepare::open_dataset;
 use crate::data::dataset::Dataset;
 use crate::data::inspect::{Inspection, inspect};
+use crate::draft::photos;
 use crate::error::say;
+use crate::models::summary::thousands;
 use crate::recipe::Data;
 
 const EXAMPLES: &str = "\
@@ -53,6 +56,8 @@ enum Command {
     Preview(preview::Args),
     /// Write a split file that says which photo trains, validates, tests
     Split(split::Args),
+    /// Show the help of one of these commands
+    Help(help::Args),
 }
 
 /// Runs one of the commands about data.
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Stats(args) => stats::run(args),
         Command::Preview(args) => preview::run(args),
         Command::Split(args) => split::run(args),
+        Command::Help(args) => help::below(&["data"], args),
     }
 }
 
@@ -99,7 +105,7 @@ impl SourceArgs {
 ///
 /// # Errors
 /// If none can be read.
-fn look_at(dataset: &Dataset) -> Result<Inspection> {
+pub(super) fn look_at(dataset: &Dataset) -> Result<Inspection> {
     let mut console = Console::default();
     console.begin("read photos", dataset.len());
     let shared = Mutex::new(&mut console);
@@ -118,22 +124,4 @@ fn look_at(dataset: &Dataset) -> Result<Inspection> {
         inspection.broken.first().map_or_else(String::new, |broken| format!("{}: {}", broken.id, broken.reason))
     );
     Ok(inspection)
-}
-
-/// `3,670`.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 photo`, `2 photos`.
-fn photos(number: usize) -> String {
-    format!("{} photo{}", thousands(number), if number == 1 { "" } else { "s" })
 }

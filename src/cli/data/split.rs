@@ -103,7 +103,7 @@ fn refuse_overwriting(args: &Args, out: &Path) -> Result<()> {
 }
 
 /// The split of each photo, and what became of groups.
-struct Division {
+pub(in crate::cli) struct Division {
     /// By id.
     splits: BTreeMap<String, Split>,
     /// Photos that the earlier file lists.
@@ -115,7 +115,7 @@ struct Division {
 }
 
 impl Division {
-    fn new(
+    pub(in crate::cli) fn new(
         inspection: &Inspection,
         old: &BTreeMap<String, Assignment>,
         divide: impl FnOnce(&[Unit]) -> Vec<Split>,
@@ -135,7 +135,8 @@ impl Division {
         Self { splits, kept, groups: groups.iter().filter(|group| group.len() > 1).count(), parted }
     }
 
-    fn write(&self, out: &Path) -> Result<()> {
+    /// Writes the file, a line a photo.
+    pub(in crate::cli) fn write(&self, out: &Path) -> Result<()> {
         write_atomically(out, |file| {
             let mut csv = csv::Writer::from_writer(file);
             csv.write_record(["path", "split"])?;
@@ -147,7 +148,7 @@ impl Division {
     }
 
     /// What the user should know, as lines.
-    fn notes(&self, inspection: &Inspection, old: &BTreeMap<String, Assignment>) -> Vec<String> {
+    pub(in crate::cli) fn notes(&self, inspection: &Inspection, old: &BTreeMap<String, Assignment>) -> Vec<String> {
         let mut notes = Vec::new();
         if !inspection.broken.is_empty() {
             notes.push(format!(
@@ -169,7 +170,8 @@ impl Division {
         notes
     }
 
-    fn count(&self, split: Split) -> usize {
+    /// Photos of a split.
+    pub(in crate::cli) fn count(&self, split: Split) -> usize {
         self.splits.values().filter(|other| **other == split).count()
     }
 

@@ -12,8 +12,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
-use super::RunsArgs;
 use super::output::{Column, print, print_json, table};
+use super::{RunsArgs, help};
 use crate::error::say;
 use crate::runs::query::{Query, Value, check_field};
 use crate::runs::{RunInfo, Status, known_fields, list};
@@ -72,6 +72,8 @@ enum Command {
     Rm(remove::Args),
     /// Write the list to a file: CSV, JSON, Markdown, XLSX, or the folders of MLflow
     Export(export::Args),
+    /// Show the help of one of these commands
+    Help(help::Args),
 }
 
 const COLUMNS: [Column; 9] = [
@@ -98,6 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Command::Note(args)) => return labels::note(args),
         Some(Command::Rm(args)) => return remove::run(args),
         Some(Command::Export(args)) => return export::run(args),
+        Some(Command::Help(args)) => return help::below(&["runs"], args),
         None => {}
     }
     let folder = &args.runs.runs;
