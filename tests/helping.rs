@@ -55,7 +55,7 @@ fn every_command_that_a_topic_quotes_is_one_that_ft_takes() {
     for topic in topics(&shop) {
         let text = shop.run(&["help", &topic]).code(0).stdout;
         assert!(text.starts_with(&format!("# {topic}: ")), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{topic} has a line of more than 100 characters");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{topic} has long lines:\n{text}");
         for line in text.lines().filter_map(|line| line.strip_prefix("    ft ")) {
             let words = shell_words(&format!("ft {line}"));
             quoted += 1;
@@ -184,7 +184,8 @@ fn there_is_a_manual_page_for_every_command_and_no_macro_in_it_is_wrong() {
     }
     for page in pages {
         let path = shop.path("man1").join(&page);
-        let output = Command::new("groff").args(["-man", "-ww", "-Tutf8", "-z"]).arg(path).output().expect("groff");
+        let output =
+            Command::new("groff").args(["-Kutf8", "-man", "-ww", "-Tutf8", "-z"]).arg(path).output().expect("groff");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{page}: {said}");
     }

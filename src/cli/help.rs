@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use anyhow::Result;
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 
 use super::Cli;
 use super::output::{StdoutClosed, print};
@@ -112,17 +112,21 @@ fn list() -> String {
 fn of_command(words: &[&str]) -> Result<bool> {
     let mut root = Cli::command();
     root.build();
-    let mut command = &mut root;
+    let mut command = &root;
     for word in words {
-        match command.find_subcommand_mut(word) {
+        match command.find_subcommand(word) {
             Some(found) => command = found,
             None => return Ok(false),
         }
     }
-    command.print_long_help().map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => StdoutClosed.into(),
-        _ => anyhow::Error::from(error).context("cannot write to stdout"),
-    })?;
+    // What --help prints, for every command in its own form.
+    let line = ["ft"].iter().chain(words).chain(&["--help"]);
+    if let Err(help) = Cli::try_parse_from(line) {
+        help.print().map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => StdoutClosed.into(),
+            _ => anyhow::Error::from(error).context("cannot write to stdout"),
+        })?;
+    }
     match words {
         [] => print("\nMore than commands: ft help topics\n")?,
         [name] => {

@@ -1,6 +1,6 @@
 //! `ft init`: a recipe for photos that nobody has trained on yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -75,8 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     dataset.notes.iter().for_each(|note| say(note));
     let inspection = look_at(&dataset)?;
     let audit = Audit::new(&dataset, &inspection);
-    let duplicates = [Kind::Identical, Kind::NearDuplicates].iter().filter_map(|kind| audit.findings.get(kind));
-    let facts = Facts::new(&dataset, &inspection, duplicates.map(Vec::len).sum()).context("no readable photo")?;
+    let facts = Facts::new(&dataset, &inspection, groups_of_duplicates(&audit)).context("no readable photo")?;
     refuse_empty_classes(&facts, &dataset)?;
     report(&facts, &audit, &args.data);
     let wanted = Wanted {
@@ -131,6 +130,15 @@ fn explain(error: anyhow::Error, data: &str) -> anyhow::Error {
         ));
     }
     error
+}
+
+/// Groups of photos that show the same picture: a group of identical files may be part of one of near-duplicates.
+fn groups_of_duplicates(audit: &Audit) -> usize {
+    let found = |kind| audit.findings.get(&kind).map_or(&[][..], Vec::as_slice);
+    let near: BTreeSet<&str> =
+        found(Kind::NearDuplicates).iter().flatten().map(|member| member.path.as_str()).collect();
+    let alone = found(Kind::Identical).iter().filter(|group| !group.iter().any(|m| near.contains(m.path.as_str())));
+    alone.count() + found(Kind::NearDuplicates).len()
 }
 
 /// Broken photos may leave a class without any.

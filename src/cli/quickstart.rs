@@ -73,9 +73,13 @@ pub fn run(args: &Args) -> Result<()> {
     let [scratch, transfer] = recipes;
     let (scratch, transfer) = (scratch?, transfer?);
     introduce(&scratch, &transfer);
-    say(&format!("\n1. From scratch: every one of its weights starts at random and learns from these photos alone ({SCRATCH}).\n"));
+    say(&format!(
+        "\n1. From scratch: every one of its weights starts at random and learns from these photos alone ({SCRATCH}).\n"
+    ));
     let scratch_run = args.train(SCRATCH)?;
-    say(&format!("\n2. By transfer: the same network starts from weights that have seen other pictures ({TRANSFER}).\n"));
+    say(&format!(
+        "\n2. By transfer: the same network starts from weights that have seen other pictures ({TRANSFER}).\n"
+    ));
     let transfer_run = args.train(TRANSFER)?;
     say("\n3. Where both look (Grad-CAM), on the same test photos.\n");
     let folders = [&scratch_run, &transfer_run].map(|run| PathBuf::from(&run.folder));
@@ -83,7 +87,13 @@ pub fn run(args: &Args) -> Result<()> {
     let pointing = folders.iter().map(|folder| args.point(folder)).collect::<Result<Vec<_>>>()?;
     say("\n4. A page that compares them.\n");
     let (page_path, page) = args.report(&folders)?;
-    let story = Story { runs: [&scratch_run, &transfer_run], page: &page, page_path: &page_path, explained: &explained, pointing };
+    let story = Story {
+        runs: [&scratch_run, &transfer_run],
+        page: &page,
+        page_path: &page_path,
+        explained: &explained,
+        pointing,
+    };
     if args.json {
         return print_json(&story.as_json(started)?);
     }
@@ -108,7 +118,12 @@ impl Args {
             let source = load(recipe, &[])?.data.source;
             overrides.push(format!("data.source={}", toml::Value::String(with_train_count(&source, count))));
         }
-        overrides.extend(self.epochs.map(|epochs| format!("train.epochs={epochs}")));
+        if let Some(epochs) = self.epochs {
+            // A warm-up of more epochs than there are is refused.
+            let warmup = load(recipe, &[])?.train.schedule.warmup_epochs.min(f64::from(epochs) / 2.0);
+            overrides.push(format!("train.epochs={epochs}"));
+            overrides.push(format!("train.schedule.warmup_epochs={warmup:?}"));
+        }
         Ok(overrides)
     }
 
@@ -120,7 +135,10 @@ impl Args {
         let machine = ["--offline", "--device", device.get_name(), "--runs"].map(OsString::from);
         let runs = [self.runs.runs.clone().into_os_string()];
         let line = words.chain(paths).chain(machine).chain(runs);
-        Ok(Cli::try_parse_from(line).map_err(|e| anyhow!("{e}")).context("ft cannot run its own command; please report it")?.command)
+        Ok(Cli::try_parse_from(line)
+            .map_err(|e| anyhow!("{e}"))
+            .context("ft cannot run its own command; please report it")?
+            .command)
     }
 
     fn train(&self, name: &str) -> Result<RunResult> {
@@ -157,7 +175,19 @@ impl Args {
         let masks = environment.data_root.as_deref().and_then(|root| Some(Path::new(root).parent()?.join("masks")));
         let Some(masks) = masks.filter(|masks| masks.is_dir()) else { return Ok(None) };
         let count = POINTED.to_string();
-        let words = ["explain", "--faithfulness", "--method", "gradcam", "--steps", "2", "--cards", "0", "--photos", &count, "--masks"];
+        let words = [
+            "explain",
+            "--faithfulness",
+            "--method",
+            "gradcam",
+            "--steps",
+            "2",
+            "--cards",
+            "0",
+            "--photos",
+            &count,
+            "--masks",
+        ];
         let Command::Explain(command) = self.command(&words, &[&masks, Path::new("--model"), folder])? else {
             bail!("no command to explain")
         };
@@ -224,11 +254,16 @@ impl Story<'_> {
         let columns = [Column::Left(""), Column::Right("from scratch"), Column::Right("transfer")];
         let photos = self.page.runs.first().and_then(|run| run.evaluation.as_ref()).map_or(0, |e| e.photos);
         let share = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
-        let interval = |e: Option<Estimate>| e.map_or_else(|| "-".to_owned(), |e| format!("{:.3} to {:.3}", e.low, e.high));
+        let interval =
+            |e: Option<Estimate>| e.map_or_else(|| "-".to_owned(), |e| format!("{:.3} to {:.3}", e.low, e.high));
         let both = |value: &dyn Fn(usize) -> String| [value(0), value(1)];
         let epochs = |i: usize| {
             let run = self.runs[i];
-            format!("{} (best: {})", run.epochs, run.best_epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()))
+            format!(
+                "{} (best: {})",
+                run.epochs,
+                run.best_epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string())
+            )
         };
         let mut rows = vec![
             (format!("test accuracy, {photos} photos"), both(&|i| share(self.accuracy(i).map(|e| e.value)))),

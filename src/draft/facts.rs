@@ -36,6 +36,8 @@ pub struct Facts {
     pub duplicates: usize,
     /// Splits that folders or a table say.
     pub own_splits: Vec<Split>,
+    /// Photos that they say are for validation; `None` if they do not say it.
+    pub own_validation: Option<usize>,
 }
 
 impl Facts {
@@ -58,6 +60,7 @@ impl Facts {
                 .sum(),
         };
         let photos = &inspection.photos;
+        let validation = || photos.iter().filter(|photo| photo.split == Split::Val).count();
         let short = Range::of(photos.iter().map(|photo| f64::from(photo.width.min(photo.height))).collect())?;
         Some(Self {
             name: dataset.name.clone(),
@@ -69,6 +72,7 @@ impl Facts {
             short_side: short.median as u32,
             grey: photos.iter().filter(|photo| is_grey(photo)).count(),
             duplicates,
+            own_validation: own_splits.contains(&Split::Val).then(validation),
             own_splits,
         })
     }

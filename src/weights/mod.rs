@@ -19,4 +19,4 @@ pub use embedded::embedded;
 pub use formats::{Format, TensorFile};
 pub use manifest::{Entry, Manifest, contract_for, default_for, find, manifest};
 pub use names::{Assigned, LAYOUT_CHANNELS_LAST, LAYOUT_KEY, assign};
-pub use source::{Resolved, Resolver, at_hand, resolve};
+pub use source::{Resolved, Resolver, is_at_hand, resolve};
