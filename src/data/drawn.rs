@@ -39,7 +39,7 @@ pub static SETS: &[DrawnSet] = &[
         about: "drawn shapes, curves, fractals, surfaces, solids and things, to pretrain on; no flowers",
         painter: &Formulas,
         edition: 1,
-        plan: Plan { counts: [250, 20, 20], size: 96, seed: 0 },
+        plan: Plan { counts: [200, 10, 10], size: 64, seed: 0 },
     },
 ];
 

@@ -13,7 +13,7 @@ use super::spec::Naming;
 use crate::ops::RunningVariance;
 
 const FILTERS: [usize; 3] = [32, 64, 128];
-const BLOCKS: [usize; 3] = [1, 2, 2];
+const BLOCKS: [usize; 3] = [1, 1, 2];
 
 /// Statistics that follow within tens of steps: few photos make short trainings.
 const BATCH_NORM: Op = Op::BatchNorm(BatchNorm { eps: 1e-5, momentum: 0.9, running_variance: RunningVariance::Biased });

@@ -24,7 +24,7 @@ pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
         }
         _ => {
             behind(&mut canvas, &mut draws.of("behind"), &light);
-            let copies = if draws.of("copies").chance(0.25) { draws.of("copies").whole(2, 4) } else { 1 };
+            let copies = if draws.of("copies").chance(0.15) { draws.of("copies").whole(2, 4) } else { 1 };
             for copy in 0..copies {
                 let mut pose = draws.of_part("pose", copy);
                 let placed = placed(&mut pose, matches!(subject, Subject::Upright(_)), copies);
@@ -100,8 +100,8 @@ fn background(draws: &mut Draws, light: &Light, size: usize) -> Canvas {
 
 /// Things between the background and the subject, often out of focus.
 fn behind(canvas: &mut Canvas, draws: &mut Draws, light: &Light) {
-    for _ in 0..draws.below(4) {
-        clutter_at(canvas, draws, light, 0.05, 0.2);
+    for _ in 0..draws.below(3) {
+        clutter_at(canvas, draws, light, 0.05, 0.16);
     }
     if draws.chance(0.4) {
         canvas.blur(draws.between(0.003, 0.015));
@@ -110,12 +110,12 @@ fn behind(canvas: &mut Canvas, draws: &mut Draws, light: &Light) {
 
 /// Things before the subject: they may hide a part of it.
 fn before(canvas: &mut Canvas, draws: &mut Draws, light: &Light) {
-    if draws.chance(0.05) {
+    if draws.chance(0.03) {
         let colour = hsv(draws.unit(), draws.between(0.0, 0.5), draws.between(0.1, 0.8));
         clutter::fence(canvas, draws, light, colour);
     }
-    if draws.chance(0.4) {
-        for _ in 0..draws.whole(1, 3) {
+    if draws.chance(0.3) {
+        for _ in 0..draws.whole(1, 2) {
             clutter_at(canvas, draws, light, 0.03, 0.12);
         }
     }
@@ -130,9 +130,9 @@ fn clutter_at(canvas: &mut Canvas, draws: &mut Draws, light: &Light, low: f32, h
 
 /// Where the subject stands and how it is turned.
 fn placed(draws: &mut Draws, upright: bool, copies: usize) -> Pose {
-    let crowded = if copies > 1 { 0.62 } else { 1.0 };
-    let scale = draws.between(0.24, 0.43) * crowded;
-    let room = (0.56 - scale).max(0.06);
+    let crowded = if copies > 1 { 0.6 } else { 1.0 };
+    let scale = draws.between(0.3, 0.48) * crowded;
+    let room = (0.55 - scale).max(0.05);
     let centre = point(0.5 + room * draws.signed(), 0.5 + room * draws.signed());
     let spin = if upright { 0.3 * draws.normal() } else { draws.angle() };
     let tilt = if draws.chance(0.7) { draws.between(0.0, 0.9) } else { 0.0 };
