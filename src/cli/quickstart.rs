@@ -10,7 +10,9 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::output::{Column, print, print_json, table};
+use super::prepare::data_cache;
 use super::{Cli, Command, DeviceChoice, RunsArgs, explain, recipe, report};
+use crate::data::drawn;
 use crate::error::say;
 use crate::models::summary::thousands;
 use crate::recipe::{Recipe, load};
@@ -84,7 +86,11 @@ pub fn run(args: &Args) -> Result<()> {
     say("\n3. Where both look (Grad-CAM), on the same test photos.\n");
     let folders = [&scratch_run, &transfer_run].map(|run| PathBuf::from(&run.folder));
     let explained = args.explain(&folders)?;
-    let pointing = folders.iter().map(|folder| args.point(folder)).collect::<Result<Vec<_>>>()?;
+    let masks = masks_of(&scratch)?;
+    let pointing = match &masks {
+        Some(masks) => folders.iter().map(|folder| args.point(folder, masks)).collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
     say("\n4. A page that compares them.\n");
     let (page_path, page) = args.report(&folders)?;
     let story = Story {
@@ -170,10 +176,7 @@ impl Args {
     }
 
     /// How often the peak of the heat lies on the flower, where the data set says where it is.
-    fn point(&self, folder: &Path) -> Result<Option<Value>> {
-        let environment = crate::runs::read_environment(folder)?;
-        let masks = environment.data_root.as_deref().and_then(|root| Some(Path::new(root).parent()?.join("masks")));
-        let Some(masks) = masks.filter(|masks| masks.is_dir()) else { return Ok(None) };
+    fn point(&self, folder: &Path, masks: &Path) -> Result<Option<Value>> {
         let count = POINTED.to_string();
         let words = [
             "explain",
@@ -188,7 +191,7 @@ impl Args {
             &count,
             "--masks",
         ];
-        let Command::Explain(command) = self.command(&words, &[&masks, Path::new("--model"), folder])? else {
+        let Command::Explain(command) = self.command(&words, &[masks, Path::new("--model"), folder])? else {
             bail!("no command to explain")
         };
         let result = explain::explain(&command)?.0;
@@ -202,6 +205,12 @@ impl Args {
         let Command::Report(command) = self.command(&["report"], &folders)? else { bail!("no command to report") };
         report::write(&command)
     }
+}
+
+/// Where the flowers are in the photos of a recipe, pixel by pixel.
+fn masks_of(recipe: &Recipe) -> Result<Option<PathBuf>> {
+    let Some(source) = drawn::find(&recipe.data.source) else { return Ok(None) };
+    Ok(source?.in_cache(&data_cache()).map(|drawn| drawn.masks()))
 }
 
 /// A drawn data set's name with another number of training photos: `petals?train=40&seed=1`.

@@ -216,7 +216,7 @@ impl<'a> Setting<'a> {
         let Fractions { train, val, test } = self.shares;
         let groups = self.facts.duplicates;
         if let Some(SplitFile { path, kept }) = file {
-            let written = if kept { "kept from before" } else { "written by ft data split" };
+            let written = if kept { "kept from before" } else { "written as ft data split does" };
             let why = format!(
                 "{} group(s) of near-duplicates: this file, {written}, keeps each on one side",
                 thousands(groups)
