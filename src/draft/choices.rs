@@ -294,9 +294,11 @@ impl<'a> Setting<'a> {
         steps.push(step("brightness", &[by(0.2)]));
         steps.push(step("contrast", &[by(0.2)]));
         let flips = match handed {
-            Some(class) => format!("not mirrored, since the class {class:?} might become another"),
-            None => "take flip_left_right out if a mirrored photo would mean something else (text, left and right)"
-                .to_owned(),
+            Some(class) => format!("what photos may do; not mirrored, since the class {class:?} might become another"),
+            None => {
+                "what photos may do; take flip_left_right out if mirrored ones would mean something else (text, arrows)"
+                    .to_owned()
+            }
         };
         let colour =
             if 2 * self.facts.grey > self.facts.photos { "mostly grey photos: nothing for colours; " } else { "" };
