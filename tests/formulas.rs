@@ -1,11 +1,12 @@
 //! The drawn data set `formulas`, on which the weights inside the program were trained.
 
-use std::collections::BTreeSet;
-
+use ft::data::drawn;
 use ft::data::formulas::Formulas;
 use ft::data::petals::Petals;
 use ft::data::procedural::{Draws, Painter};
 use ft::data::split::Split;
+use ft::files::sha256;
+use std::collections::BTreeSet;
 
 const SIDE: usize = 32;
 
@@ -59,4 +60,15 @@ fn every_subject_is_seen_in_nearly_all_of_its_pictures() {
         let seen = shares.iter().filter(|&&share| share > 0.01).count();
         assert!(seen >= 10, "{name} is seen in {seen} of 12 pictures: {shares:?}");
     }
+}
+
+/// SHA-256 of the first training picture of every class at 64 pixels, one after the other. If this changes, the edition in
+/// `data/drawn.rs` goes up, and the weights inside the program are no longer those of these pictures.
+const PICTURES: (u32, &str) = (1, "6ddd7af67256ad71adb4d31d25c31baab84c985bedcc6bb43c57d395ea1b5434");
+
+#[test]
+fn the_pictures_of_an_edition_stay_as_they_are() {
+    let all: Vec<u8> = (0..Formulas.classes().len()).flat_map(|class| picture(class, 0, 64)).collect();
+    let set = drawn::SETS.iter().find(|set| set.name == "formulas").unwrap();
+    assert_eq!((set.edition, sha256(&all).as_str()), PICTURES);
 }

@@ -133,7 +133,7 @@ fn an_exported_model_predicts_as_the_run_does_in_half_the_bytes() {
 #[test]
 fn exporting_says_what_is_wrong() {
     let shop = Workshop::new();
-    shop.run(&["weights", "export", "latest", "--out", "mine.safetensors"]).code(2);
+    shop.run(&["weights", "export", "latest", "--out", "mine.safetensors"]).code(1).says(&["train one first"]);
     let (shop, _) = trained();
     shop.run(&["weights", "export", "latest", "--out", "mine.h5"]).code(2).says(&["safetensors"]);
     shop.run(&["weights", "export", "latest", "--out", "nowhere/mine.safetensors"]).code(1).says(&["nowhere"]);

@@ -5,6 +5,7 @@
 //! surroundings and camera as there. Colours, places, sizes and materials are drawn alike for all classes, so that they do not
 //! give the class away.
 
+mod camera;
 mod curves;
 mod fractals;
 mod objects;

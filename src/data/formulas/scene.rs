@@ -1,15 +1,15 @@
 //! From a subject to a scene: colours, light, background, pose, shadow, what lies before and behind.
 
-use super::Subject;
 use super::outlines::{Point, rectangle};
 use super::sketch::{Sketch, Tone};
 use super::textures::Texture;
+use super::{Subject, camera};
 use crate::data::procedural::backdrop::Backdrop;
 use crate::data::procedural::colour::{Colour, blend, hsv, ink, luminance, shade};
 use crate::data::procedural::geometry::{Outline, Point as Place, Pose, point, unit};
 use crate::data::procedural::light::Light;
 use crate::data::procedural::noise::Noise;
-use crate::data::procedural::{Camera, Canvas, Draws, Part, Scene, clutter};
+use crate::data::procedural::{Canvas, Draws, Part, Scene, clutter};
 
 /// Draws a scene with the subject in it.
 pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
@@ -24,7 +24,7 @@ pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
         }
         _ => {
             behind(&mut canvas, &mut draws.of("behind"), &light);
-            let copies = if draws.of("copies").chance(0.15) { draws.of("copies").whole(2, 4) } else { 1 };
+            let copies = if draws.of("copies").chance(0.15) { 2 } else { 1 };
             for copy in 0..copies {
                 let mut pose = draws.of_part("pose", copy);
                 let placed = placed(&mut pose, matches!(subject, Subject::Upright(_)), copies);
@@ -43,7 +43,7 @@ pub(super) fn paint(subject: Subject, draws: &Draws, size: usize) -> Scene {
         }
     }
     before(&mut canvas, &mut draws.of("before"), &light);
-    Scene { canvas, camera: Camera::draw(&mut draws.of("camera")) }
+    Scene { canvas, camera: camera::draw(&mut draws.of("camera")) }
 }
 
 /// The colours of a picture.

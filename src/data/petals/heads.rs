@@ -64,13 +64,14 @@ impl Head {
 
 /// Narrow rays around a small dome.
 pub fn daisy(draws: &mut Draws) -> Head {
-    let radius = draws.between(0.2, 0.4);
+    let radius = draws.between(0.18, 0.33);
     let count = draws.whole(12, 34);
     let rings = if count > 20 && draws.chance(0.4) { 2 } else { 1 };
     let tip = draws.pick(&[Tip::Round, Tip::Round, Tip::Notched]);
     let width = draws.between(0.75, 1.15) * TAU * 0.6 / count as f32 * rings as f32;
     let lift = draws.between(-0.35, 0.45);
     let droop = draws.between(-0.4, 0.2);
+    let hollow = draws.between(0.4, 0.8);
     let mut petals = Vec::new();
     for i in 0..count {
         let ring = i % rings;
@@ -88,7 +89,7 @@ pub fn daisy(draws: &mut Draws) -> Head {
             cup: draws.between(-0.1, 0.25),
             twist: 0.3 * draws.signed(),
             tone: draws.between(0.85, 1.06),
-            hollow: 0.75,
+            hollow,
             ruffle: 0.0,
         });
     }
@@ -107,12 +108,13 @@ pub fn daisy(draws: &mut Draws) -> Head {
 
 /// Pointed rays, in one ring or two, around a large disc of seeds.
 pub fn sunflower(draws: &mut Draws) -> Head {
-    let radius = draws.between(0.4, 0.62);
+    let radius = draws.between(0.45, 0.64);
     let rings = draws.whole(1, 2);
     let count = draws.whole(13, 22);
     let width = draws.between(0.85, 1.3) * TAU * 0.75 / count as f32;
     let lift = draws.between(-0.2, 0.55);
     let droop = draws.between(-0.5, 0.3);
+    let hollow = draws.between(0.4, 0.8);
     let mut petals = Vec::new();
     for ring in 0..rings {
         let mut of_ring = Vec::new();
@@ -131,7 +133,7 @@ pub fn sunflower(draws: &mut Draws) -> Head {
                 cup: draws.between(0.0, 0.4),
                 twist: 0.45 * draws.signed(),
                 tone: draws.between(0.8, 1.06),
-                hollow: 0.65,
+                hollow,
                 ruffle: 0.0,
             });
         }
@@ -151,13 +153,14 @@ pub fn sunflower(draws: &mut Draws) -> Head {
 
 /// Very many fine strap-shaped florets without a disc, or the ball of seeds.
 pub fn dandelion(draws: &mut Draws) -> Head {
-    if draws.chance(0.3) {
+    if draws.chance(0.2) {
         let clock = Clock { seeds: draws.whole(90, 150), left: draws.between(0.6, 1.1), key: draws.key() };
         return Head { clock: Some(clock), ..Head::default() };
     }
-    let count = draws.whole(120, 190);
+    let count = draws.whole(150, 220);
     let open = draws.between(0.1, 0.5);
     let width = draws.between(0.055, 0.09);
+    let hollow = draws.between(0.4, 0.8);
     let mut petals = Vec::new();
     for i in 0..count {
         // From the outside in, ever shorter and steeper.
@@ -175,7 +178,7 @@ pub fn dandelion(draws: &mut Draws) -> Head {
             cup: 0.2,
             twist: 0.5 * draws.signed(),
             tone: draws.between(0.72, 1.08) * (0.86 + 0.14 * q),
-            hollow: 0.55,
+            hollow,
             ruffle: 0.0,
         });
     }
@@ -190,6 +193,7 @@ pub fn rose(draws: &mut Draws) -> Head {
     let start = draws.angle();
     let tip = draws.pick(&[Tip::Round, Tip::Round, Tip::Pointed]);
     let ruffle = draws.between(0.0, 0.06);
+    let hollow = draws.between(0.4, 0.8);
     let mut petals = Vec::new();
     for i in 0..count {
         let q = i as f32 / count as f32;
@@ -206,7 +210,7 @@ pub fn rose(draws: &mut Draws) -> Head {
             cup: 0.35 + 0.3 * q,
             twist: 0.2 * draws.signed(),
             tone: draws.between(0.88, 1.06) * (1.0 - 0.15 * q),
-            hollow: 0.3,
+            hollow,
             ruffle,
         });
     }
@@ -220,7 +224,8 @@ pub fn tulip(draws: &mut Draws) -> Head {
     let start = draws.angle();
     let tip = draws.pick(&[Tip::Pointed, Tip::Pointed, Tip::Round]);
     let width = draws.between(0.85, 1.1);
-    let ruffle = if draws.chance(0.2) { 0.06 } else { 0.0 };
+    let ruffle = if draws.chance(0.2) { 0.05 } else { 0.0 };
+    let hollow = draws.between(0.4, 0.8);
     let mut petals = Vec::new();
     for ring in 0..2 {
         for i in 0..each {
@@ -237,7 +242,7 @@ pub fn tulip(draws: &mut Draws) -> Head {
                 cup: 0.42,
                 twist: 0.12 * draws.signed(),
                 tone: draws.between(0.9, 1.05),
-                hollow: 0.6,
+                hollow,
                 ruffle,
             });
         }

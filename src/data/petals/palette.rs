@@ -15,8 +15,7 @@ const PETALS: [[f32; 3]; 7] = [
 ];
 
 /// The same of discs, hearts and throats.
-const HEARTS: [[f32; 3]; 6] =
-    [[0.13, 0.8, 0.85], [0.09, 0.75, 0.6], [0.06, 0.6, 0.25], [0.23, 0.55, 0.5], [0.95, 0.6, 0.35], [0.14, 0.35, 0.85]];
+const HEARTS: [[f32; 3]; 4] = [[0.13, 0.8, 0.85], [0.09, 0.75, 0.6], [0.06, 0.6, 0.25], [0.19, 0.6, 0.55]];
 
 /// The colours of one flower.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,19 +35,25 @@ pub struct Palette {
 impl Palette {
     pub fn draw(draws: &mut Draws) -> Self {
         let family = draws.pick(&PETALS);
-        let petal = near_hsv(draws, family, 0.07);
+        let petal = near_hsv(draws, family, 0.05);
         // Tips of the same colour, paler or darker, or of another one.
-        let tip = match draws.below(4) {
+        let tip = match draws.below(5) {
             0 => blend(petal, [0.9, 0.9, 0.85], 0.45),
-            1 => shade(petal, 0.6),
+            1 => shade(petal, 0.75),
             2 => {
                 let other = draws.pick(&PETALS);
-                blend(petal, near_hsv(draws, other, 0.07), 0.7)
+                blend(petal, near_hsv(draws, other, 0.05), 0.5)
             }
             _ => petal,
         };
-        let family = draws.pick(&HEARTS);
-        let heart = near_hsv(draws, family, 0.08);
+        // Of two hearts the one that differs more from the petals.
+        let mut heart = || {
+            let family = draws.pick(&HEARTS);
+            near_hsv(draws, family, 0.07)
+        };
+        let (one, other) = (heart(), heart());
+        let distance = |c: Colour| (0..3).map(|i| (c[i] - petal[i]) * (c[i] - petal[i])).sum::<f32>();
+        let heart = if distance(one) > distance(other) { one } else { other };
         let deep = shade(heart, draws.between(0.3, 0.9));
         Self { petal, tip, heart, deep, flame: draws.between(0.0, 0.45), streaks: draws.between(0.0, 0.35) }
     }

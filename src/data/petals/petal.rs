@@ -68,7 +68,7 @@ impl Petal {
             Tip::Round | Tip::Notched => (1.0 - power(rest, 3.2)).max(0.0).sqrt(),
             Tip::Pointed => 1.0 - power(rest, 1.7),
         };
-        let wave = 1.0 + self.ruffle * sinf(t * 17.0 + 5.0 * self.azimuth);
+        let wave = 1.0 + self.ruffle * sinf(t * 10.0 + 5.0 * self.azimuth);
         0.5 * self.width * grown * end * wave
     }
 

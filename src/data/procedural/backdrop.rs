@@ -39,8 +39,17 @@ impl Backdrop {
 
     /// One that may lie behind a plant: out of doors more often than not.
     pub fn draw(draws: &mut Draws) -> Self {
-        let outdoors = [Self::Foliage, Self::Foliage, Self::Grass, Self::Leaves, Self::Soil, Self::Stones, Self::Sky];
-        if draws.chance(0.7) { draws.pick(&outdoors) } else { draws.pick(&Self::ALL) }
+        let outdoors = [
+            Self::Foliage,
+            Self::Foliage,
+            Self::Foliage,
+            Self::Grass,
+            Self::Leaves,
+            Self::Soil,
+            Self::Stones,
+            Self::Sky,
+        ];
+        if draws.chance(0.8) { draws.pick(&outdoors) } else { draws.pick(&Self::ALL) }
     }
 
     /// Paints it, sharp: whoever wants it out of focus blurs it.

@@ -37,21 +37,21 @@ pub struct Camera {
 impl Camera {
     /// A camera as people have them, in any light.
     pub fn draw(draws: &mut Draws) -> Self {
-        let warmth = 0.16 * draws.normal();
-        let green = 0.04 * draws.normal();
+        let warmth = 0.08 * draws.normal();
+        let green = 0.03 * draws.normal();
         let blurred = draws.chance(0.3);
         let moved = draws.chance(0.15);
         let way = Point::direction(draws.angle()) * draws.between(0.004, 0.025);
-        let noisy = draws.chance(0.35);
+        let noisy = draws.chance(0.25);
         Self {
-            exposure: draws.between(0.75, 1.5),
+            exposure: draws.between(0.8, 1.3),
             white_balance: [1.0 + warmth, 1.0 + green, 1.0 - warmth],
             contrast: draws.between(0.8, 1.25),
-            saturation: draws.between(0.65, 1.2),
+            saturation: draws.between(0.7, 1.15),
             vignette: if draws.chance(0.5) { draws.between(0.0, 0.5) } else { 0.0 },
-            defocus: if blurred { draws.between(0.002, 0.011) } else { 0.0015 },
+            defocus: if blurred { draws.between(0.002, 0.008) } else { 0.0015 },
             motion: if moved { way } else { Point::default() },
-            noise: if noisy { draws.between(0.015, 0.07) } else { draws.between(0.003, 0.015) },
+            noise: if noisy { draws.between(0.015, 0.05) } else { draws.between(0.003, 0.015) },
             quality: draws.whole(55, 95) as u8,
             key: draws.key(),
         }
