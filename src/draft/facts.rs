@@ -45,10 +45,8 @@ impl Facts {
     pub fn new(dataset: &Dataset, inspection: &Inspection, duplicates: usize) -> Option<Self> {
         let statistics = Statistics::new(dataset, inspection)?;
         let drawn: Vec<Split> = dataset.drawn_splits().collect();
-        let own_splits: Vec<Split> = Split::ALL
-            .into_iter()
-            .filter(|s| !drawn.contains(s) && !(drawn.len() == 2 && *s == Split::Train))
-            .collect();
+        let own_splits: Vec<Split> =
+            Split::ALL.into_iter().filter(|s| !(drawn.contains(s) || drawn.len() == 2 && *s == Split::Train)).collect();
         let class = |(name, counts): (&String, &[usize; 3])| ClassFacts {
             name: name.clone(),
             photos: counts.iter().sum(),

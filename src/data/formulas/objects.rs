@@ -373,7 +373,7 @@ fn anchor(d: &mut Draws, s: &mut Sketch) {
 fn chair(d: &mut Draws, s: &mut Sketch) {
     let (seat, width) = (d.between(0.0, 0.2), d.between(0.09, 0.14));
     for x in [-0.5, -0.25, 0.3, 0.55] {
-        s.fill(bar([x, seat], [x * 1.05, if x > 0.5 || x < -0.3 { 0.95 } else { 0.8 }], width), Tone::Second);
+        s.fill(bar([x, seat], [x * 1.05, if !(-0.3..=0.5).contains(&x) { 0.95 } else { 0.8 }], width), Tone::Second);
     }
     s.fill(bar([-0.47, seat], [-0.6, -1.0], width), Tone::Second);
     s.fill(bar([-0.2, seat], [-0.32, -0.95], width), Tone::Second);
