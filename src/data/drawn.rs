@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::archives::complete_or_absent;
 use super::catalogue::{Layout, Located};
+use super::formulas::Formulas;
 use super::petals::Petals;
 use super::procedural::Painter;
 use super::procedural::folder::{self, MANIFEST, MASKS, Manifest, PHOTOS, Plan, Progress};
@@ -25,13 +26,22 @@ pub struct DrawnSet {
 }
 
 /// All drawn data sets.
-pub static SETS: &[DrawnSet] = &[DrawnSet {
-    name: "petals",
-    about: "drawn photos of five kinds of flowers",
-    painter: &Petals,
-    edition: 1,
-    plan: Plan { counts: [20, 20, 60], size: 160, seed: 0 },
-}];
+pub static SETS: &[DrawnSet] = &[
+    DrawnSet {
+        name: "petals",
+        about: "drawn photos of five kinds of flowers",
+        painter: &Petals,
+        edition: 1,
+        plan: Plan { counts: [20, 20, 60], size: 160, seed: 0 },
+    },
+    DrawnSet {
+        name: "formulas",
+        about: "drawn shapes, curves, fractals, surfaces, solids and things, to pretrain on; no flowers",
+        painter: &Formulas,
+        edition: 1,
+        plan: Plan { counts: [200, 10, 10], size: 64, seed: 0 },
+    },
+];
 
 /// Terms of use of all that is drawn.
 pub const LICENCE: &str = "MIT or Apache-2.0, as ft itself";

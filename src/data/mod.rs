@@ -12,6 +12,7 @@ pub mod division;
 pub mod drawn;
 pub mod duplicates;
 pub mod feature_cache;
+pub mod formulas;
 pub mod hamming;
 pub mod header;
 pub mod hub;
