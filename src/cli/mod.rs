@@ -22,6 +22,7 @@ mod runs;
 mod sources;
 mod summary;
 mod training;
+mod weights;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -43,6 +44,7 @@ Examples:
   ft report latest                               the newest run as a page: figures, photos, what the model looks at
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft data check photos/                          broken photos, duplicates, photos in two classes
+  ft weights list                                the pretrained weights that ft knows
   ft runs                                        what has been run
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -77,6 +79,8 @@ pub enum Command {
     Summary(summary::Args),
     /// Look after data sets: fetch, check, count, preview, split
     Data(data::Args),
+    /// List the known pretrained weights, or export those of a run
+    Weights(weights::Args),
     /// List what has been run, newest first
     Runs(runs::Args),
 }
@@ -98,6 +102,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Data(args) => data::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Runs(args) => runs::run(args),
     }
 }

@@ -182,10 +182,12 @@ pub fn contract_of(recipe: &Recipe, offline: bool, console: &Console) -> Result<
 /// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
 fn contract(recipe: &Recipe, weights: Option<&Resolved>, console: &Console) -> Result<Preprocessing> {
     let checkpoint = weights.map(|w| checkpoint::describe(&w.path)).transpose()?.flatten();
-    let own = match (&checkpoint, weights.and_then(|w| w.entry)) {
-        (Some(description), _) => Some((&description.architecture, &description.preprocessing)),
-        (None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
-        (None, None) => None,
+    let card = weights.map(|w| weights::read_card(&w.path)).transpose()?.flatten();
+    let own = match (&checkpoint, &card, weights.and_then(|w| w.entry)) {
+        (Some(description), _, _) => Some((&description.architecture, &description.preprocessing)),
+        (None, Some(card), _) => Some((&card.architecture, &card.preprocessing)),
+        (None, None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
+        (None, None, None) => None,
     };
     contract_among(recipe, own, console)
 }

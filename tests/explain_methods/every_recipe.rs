@@ -1,7 +1,7 @@
 //! Every method on the network of every built-in recipe.
 
 use candle_core::Device;
-use ft::data::catalogue;
+use ft::data::{catalogue, drawn};
 use ft::explain::{Explainer, HeatMap, Method, Options, Resolution};
 use ft::models::{Architecture, Network, Shape, attach_head};
 use ft::recipe::{self, BatchNormMode, Recipe, head};
@@ -19,7 +19,10 @@ fn network_of(recipe: &Recipe) -> Network {
     if let Some(until) = &recipe.backbone.until {
         graph.cut_after(until).unwrap();
     }
-    let classes = catalogue::ENTRIES.iter().find(|e| e.name == recipe.data.source).unwrap().classes.len();
+    let classes = match drawn::parse_source(&recipe.data.source) {
+        Some(drawn) => drawn.unwrap().set.painter.classes().len(),
+        None => catalogue::ENTRIES.iter().find(|e| e.name == recipe.data.source).unwrap().classes.len(),
+    };
     attach_head(&mut graph, &head::parse(&recipe.head.layers).unwrap(), classes).unwrap();
     Network::new(graph, 1, &Device::Cpu).unwrap()
 }
