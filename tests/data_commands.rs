@@ -14,6 +14,7 @@ use common::splitmix64;
 use ft::data::catalogue::ENTRIES;
 use ft::data::decode::decode;
 use ft::data::division::{Shares, Unit, divide};
+use ft::data::drawn::SETS;
 use ft::data::perceptual_hash::Fingerprint;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, fit, normalize};
 use ft::data::resize::Pixels;
@@ -444,7 +445,7 @@ fn list_shows_every_known_data_set_and_whether_it_is_there() {
     let shop = Workshop::new();
     let list = shop.run(&["data", "list", "--json"]).code(0).json();
     let entries = list["datasets"].as_array().unwrap();
-    assert_eq!(entries.len(), ENTRIES.len());
+    assert_eq!(entries.len(), SETS.len() + ENTRIES.len());
     assert!(entries.iter().all(|entry| entry["path"].is_null() && entry["images"].as_u64() > Some(0)), "{list}");
     shop.run(&["data", "fetch", "tf_flowers", "--offline"]).code(1).says(&["offline"]);
     shop.run(&["data", "fetch", "tf_flower"]).code(2).says(&["did you mean \"tf_flowers\"?"]);

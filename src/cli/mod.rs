@@ -26,6 +26,7 @@ mod runs;
 mod sources;
 mod summary;
 mod training;
+mod weights;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -48,6 +49,7 @@ Examples:
   ft report latest                               the newest run as a page: figures, photos, what the model looks at
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft data check photos/                          broken photos, duplicates, photos in two classes
+  ft weights list                                the pretrained weights that ft knows
   ft runs                                        what has been run
   ft help topics                                 what goes beyond one command: weights, freezing, speed, …
 
@@ -85,6 +87,8 @@ pub enum Command {
     Summary(summary::Args),
     /// Look after data sets: fetch, check, count, preview, split
     Data(data::Args),
+    /// List the known pretrained weights, or export those of a run
+    Weights(weights::Args),
     /// List what has been run, newest first
     Runs(runs::Args),
     /// Write what a shell needs to complete commands, options and names
@@ -113,6 +117,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Data(args) => data::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -1,19 +1,21 @@
 //! What must be right before a run exists: photos, weights, network.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
 use candle_core::Device;
 
 use super::console::Console;
+use super::interrupt;
 use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
 use crate::data::tfds::leave_out_what_tfds_does;
-use crate::data::{catalogue, dataset, hub};
+use crate::data::{catalogue, dataset, drawn, hub};
 use crate::download::{self, Hash, OnStderr, Request};
-use crate::error::{UsageError, say, usage};
+use crate::error::{Interrupted, UsageError, say, usage};
 use crate::models::Network;
 use crate::recipe::{Data, Recipe};
 use crate::runs::WeightsFile;
@@ -122,10 +124,46 @@ pub fn locate_data(source: &str, offline: bool) -> Result<Located> {
         let request = Request { hash, size: Some(entry.bytes), offline, ..Request::new(&urls, destination) };
         download::fetch(&request, &OnStderr::default())
     };
-    match hub::locate(source, &data_cache(), offline) {
-        Some(located) => located,
+    if let Some(located) = hub::locate(source, &data_cache(), offline) {
+        return located;
+    }
+    match drawn::find(source) {
+        Some(source) => {
+            let source = source?;
+            Ok(source.located(&draw_data(&source)?))
+        }
         None => catalogue::resolve(source, &data_cache(), offline, &fetch),
     }
+}
+
+/// Draws a data set into the cache unless it is there, with progress on stderr.
+///
+/// # Errors
+/// If it cannot be written; [`Interrupted`] if the user stops it.
+pub fn draw_data(source: &drawn::Source) -> Result<drawn::Drawn> {
+    let cache = data_cache();
+    if let Some(drawn) = source.in_cache(&cache) {
+        return Ok(drawn);
+    }
+    let mut console = Console::default();
+    say(&format!(
+        "drawing {} ({} photos, no download) into {}",
+        source.text(),
+        source.images(),
+        source.folder(&cache).display()
+    ));
+    console.begin("draw photos", source.images());
+    let shared = Mutex::new(&mut console);
+    let drawn = source.draw(&cache, &|done| {
+        // Only display: whoever finds it taken just does not show its step.
+        if let Ok(mut console) = shared.try_lock() {
+            console.progress(done, "");
+        }
+        ensure!(!interrupt::requested(), Interrupted);
+        Ok(())
+    });
+    console.end();
+    drawn
 }
 
 /// The input contract of a recipe, without fetching weights that are known by name.
@@ -144,10 +182,12 @@ pub fn contract_of(recipe: &Recipe, offline: bool, console: &Console) -> Result<
 /// The input contract: the recipe's explicit one, else the weights' own, else the architecture's usual one.
 fn contract(recipe: &Recipe, weights: Option<&Resolved>, console: &Console) -> Result<Preprocessing> {
     let checkpoint = weights.map(|w| checkpoint::describe(&w.path)).transpose()?.flatten();
-    let own = match (&checkpoint, weights.and_then(|w| w.entry)) {
-        (Some(description), _) => Some((&description.architecture, &description.preprocessing)),
-        (None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
-        (None, None) => None,
+    let card = weights.map(|w| weights::read_card(&w.path)).transpose()?.flatten();
+    let own = match (&checkpoint, &card, weights.and_then(|w| w.entry)) {
+        (Some(description), _, _) => Some((&description.architecture, &description.preprocessing)),
+        (None, Some(card), _) => Some((&card.architecture, &card.preprocessing)),
+        (None, None, Some(entry)) => Some((&entry.architecture, &entry.preprocessing)),
+        (None, None, None) => None,
     };
     contract_among(recipe, own, console)
 }

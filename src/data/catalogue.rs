@@ -377,8 +377,8 @@ fn unknown(entries: &[Entry], source: &str) -> String {
     if Container::of(path).is_some() || is_table(path) || source.ends_with(['/', '\\']) {
         return format!("{source:?} does not exist");
     }
-    let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
-    let hint = suggestion(source, &names);
+    let names: Vec<&str> = super::drawn::names().chain(entries.iter().map(|entry| entry.name)).collect();
+    let hint = suggestion(source.split('?').next().unwrap_or(source), &names);
     format!("{source:?} is neither a folder nor a known data set{hint}\n  data sets: {}", names.join(", "))
 }
 

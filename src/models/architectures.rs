@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::graph::Graph;
-use super::{cifar_resnet, cnn, resnet, resnet_basic, resnet_v2, vgg, vgg_gap};
+use super::{cifar_resnet, cnn, resnet, resnet_basic, resnet_mini, resnet_v2, vgg, vgg_gap};
 use crate::error::{suggestion, usage};
 
 const BLOCKS_18: [usize; 4] = [2, 2, 2, 2];
@@ -85,6 +85,11 @@ const ARCHITECTURES: &[Known] = &[
         name: "resnetv2_101",
         reference: "timm resnetv2_101",
         build: |size, top| resnet_v2::timm(size, BLOCKS_101, top),
+    },
+    Known {
+        name: "resnet-mini",
+        reference: "He et al. 2016, basic blocks; the weights inside ft",
+        build: resnet_mini::build,
     },
     Known { name: "vgg16", reference: "keras.applications.VGG16", build: vgg::keras },
     Known { name: "vgg16-torch", reference: "torchvision.models.vgg16", build: vgg::torchvision },

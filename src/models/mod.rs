@@ -18,6 +18,7 @@ mod partial;
 mod plan;
 mod resnet;
 mod resnet_basic;
+mod resnet_mini;
 mod resnet_v2;
 mod spec;
 pub mod summary;

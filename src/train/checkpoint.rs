@@ -1,26 +1,22 @@
 //! A trained model in one file: safetensors with everything that using it needs in its metadata.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
+use half::f16;
 use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::softmax;
 use crate::data::preprocess::Preprocessing;
 use crate::files::write_atomically;
-use crate::models::{Architecture, Graph, Network, attach_head};
+use crate::models::{Architecture, Graph, Network, ParamSpec, attach_head};
 use crate::recipe::{BatchNormMode, Initializer, LossKind, head};
-use crate::weights::{LAYOUT_CHANNELS_LAST, LAYOUT_KEY};
+use crate::weights::{CARD_KEY, Card, LAYOUT_CHANNELS_LAST, LAYOUT_KEY, read_metadata};
 
 const MODEL_KEY: &str = "ft.model";
-
-/// Longer headers than any model's are no safetensors header.
-const MAX_HEADER: u64 = 100 << 20;
 
 /// What a model is, without its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,22 +100,74 @@ pub(super) fn serialize<V: View>(views: Vec<(&str, V)>, metadata: BTreeMap<Strin
     Ok(bytes)
 }
 
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    F32,
+    /// IEEE 754 half precision: half the size; 11 bits of each number are left.
+    F16,
+}
+
 /// Writes a model atomically.
 pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> Result<()> {
-    let metadata = BTreeMap::from([
-        ("format".to_owned(), "ft".to_owned()),
-        (LAYOUT_KEY.to_owned(), LAYOUT_CHANNELS_LAST.to_owned()),
-        (MODEL_KEY.to_owned(), serde_json::to_string(description)?),
-    ]);
+    let metadata = BTreeMap::from([(MODEL_KEY.to_owned(), serde_json::to_string(description)?)]);
+    write(path, metadata, network.named_parameters(), Precision::F32)
+}
+
+/// Writes a model, or its backbone only, for others to start from: with a card that says where it comes from.
+///
+/// Without its head it is no model that can predict, only weights.
+///
+/// # Errors
+/// If a number has no form in half precision, or the file cannot be written.
+pub fn export(
+    path: &Path,
+    description: &ModelDescription,
+    network: &Network,
+    card: &Card,
+    backbone_only: bool,
+    precision: Precision,
+) -> Result<()> {
+    let mut metadata = BTreeMap::from([(CARD_KEY.to_owned(), serde_json::to_string(card)?)]);
+    if !backbone_only {
+        metadata.insert(MODEL_KEY.to_owned(), serde_json::to_string(description)?);
+    }
+    let wanted = |spec: &ParamSpec| !backbone_only || !spec.layer.starts_with("head_");
+    write(path, metadata, network.named_parameters().filter(|(spec, _)| wanted(spec)), precision)
+}
+
+fn write<'a>(
+    path: &Path,
+    mut metadata: BTreeMap<String, String>,
+    parameters: impl Iterator<Item = (&'a ParamSpec, &'a Tensor)>,
+    precision: Precision,
+) -> Result<()> {
+    metadata.insert("format".to_owned(), "ft".to_owned());
+    metadata.insert(LAYOUT_KEY.to_owned(), LAYOUT_CHANNELS_LAST.to_owned());
+    let dtype = match precision {
+        Precision::F32 => Dtype::F32,
+        Precision::F16 => Dtype::F16,
+    };
     let mut values = Vec::new();
-    for (spec, tensor) in network.named_parameters() {
-        let bytes: Vec<u8> =
-            tensor.flatten_all()?.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect();
+    for (spec, tensor) in parameters {
+        let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = match precision {
+            Precision::F32 => numbers.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Precision::F16 => {
+                let halves: Vec<f16> = numbers.iter().map(|value| f16::from_f32(*value)).collect();
+                if let Some(at) = halves.iter().position(|half| !half.is_finite()) {
+                    let value = numbers.get(at).copied().unwrap_or_default();
+                    bail!("{} holds {value}, which half precision cannot hold; write f32", spec.name);
+                }
+                halves.iter().flat_map(|value| value.to_le_bytes()).collect()
+            }
+        };
         values.push((spec.name.as_str(), spec.shape.clone(), bytes));
     }
     let views = values
         .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>>>()?;
     let bytes = serialize(views, metadata)?;
     write_atomically(path, |file| Ok(file.write_all(&bytes)?))
@@ -130,18 +178,9 @@ pub fn save(path: &Path, description: &ModelDescription, network: &Network) -> R
 /// # Errors
 /// If the file cannot be read, or its description is damaged.
 pub fn describe(path: &Path) -> Result<Option<ModelDescription>> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut length = [0; 8];
-    if file.read_exact(&mut length).is_err() || u64::from_le_bytes(length) > MAX_HEADER {
-        return Ok(None);
-    }
-    let mut header = Vec::new();
-    file.take(u64::from_le_bytes(length))
-        .read_to_end(&mut header)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let Ok(header) = serde_json::from_slice::<serde_json::Value>(&header) else { return Ok(None) };
-    match header.get("__metadata__").and_then(|m| m.get(MODEL_KEY)).and_then(|d| d.as_str()) {
+    match read_metadata(path)?.get(MODEL_KEY) {
         Some(description) => serde_json::from_str(description)
+            .map(Some)
             .with_context(|| format!("the description of the model in {} is damaged", path.display())),
         None => Ok(None),
     }
@@ -166,10 +205,11 @@ fn parse(bytes: &[u8], device: &Device) -> Result<(ModelDescription, Network)> {
     let description: ModelDescription = serde_json::from_str(description)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in safetensors::SafeTensors::deserialize(bytes)?.tensors() {
-        if view.dtype() != Dtype::F32 {
-            bail!("tensor {name} is {:?}, expected F32", view.dtype());
-        }
-        let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        let values: Vec<f32> = match view.dtype() {
+            Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+            Dtype::F16 => view.data().as_chunks::<2>().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()).collect(),
+            other => bail!("tensor {name} is {other:?}, expected F32 or F16"),
+        };
         tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
     }
     let mut network = Network::with_parameters(description.graph()?, &tensors, device)?;

@@ -24,6 +24,9 @@ pub struct Entry {
     pub urls: Vec<String>,
     #[serde(default)]
     pub hub: Option<HubFile>,
+    /// Name of a file in `weights/` that is inside the program.
+    #[serde(default)]
+    pub embedded: Option<String>,
     /// `sha256:HEX` or `md5:HEX`, as published. Without one the file is trusted on first use.
     #[serde(default)]
     pub hash: Option<String>,
@@ -50,10 +53,11 @@ impl Entry {
 
     /// The file's name at its source.
     pub fn file_name(&self) -> &str {
-        let path = match (self.urls.first(), &self.hub) {
-            (Some(url), _) => url,
-            (None, Some(hub)) => &hub.file,
-            (None, None) => &self.name,
+        let path = match (self.urls.first(), &self.hub, &self.embedded) {
+            (Some(url), _, _) => url,
+            (None, Some(hub), _) => &hub.file,
+            (None, None, Some(file)) => file,
+            (None, None, None) => &self.name,
         };
         path.rsplit('/').next().unwrap_or(path)
     }
@@ -75,8 +79,11 @@ impl Manifest {
             if manifest.entries.iter().take(i).any(|other| other.name == entry.name) {
                 bail!("two weight files are named {}", entry.name);
             }
-            if entry.urls.is_empty() && entry.hub.is_none() {
+            if entry.urls.is_empty() && entry.hub.is_none() && entry.embedded.is_none() {
                 bail!("weights {} have no source", entry.name);
+            }
+            if entry.embedded.is_some() && entry.hash.is_none() {
+                bail!("weights {} are inside the program, but their hash is not stated", entry.name);
             }
             if let Some(hash) = &entry.hash {
                 Hash::parse(hash).with_context(|| format!("weights {}", entry.name))?;

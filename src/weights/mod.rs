@@ -5,6 +5,8 @@
 //! supported file into plain tensors under the file's own names; [`assign`] gives them the names and the layout of a
 //! model.
 
+mod card;
+mod embedded;
 pub mod formats;
 mod keras3;
 mod manifest;
@@ -12,6 +14,8 @@ mod mismatch;
 mod names;
 mod source;
 
+pub use card::{CARD_KEY, Card, read_card, read_metadata};
+pub use embedded::embedded;
 pub use formats::{Format, TensorFile};
 pub use manifest::{Entry, Manifest, contract_for, default_for, find, manifest};
 pub use names::{Assigned, LAYOUT_CHANNELS_LAST, LAYOUT_KEY, assign};

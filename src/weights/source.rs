@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::embedded::embedded;
 use super::manifest::{Entry, Manifest, manifest};
 use super::mismatch::did_you_mean;
 use crate::download::{self, Hash, OnStderr, Patience, Progress, Request};
@@ -88,6 +89,9 @@ impl<'m> Resolver<'m, '_> {
     /// A file of the manifest.
     fn known(&self, entry: &'m Entry) -> Result<Resolved<'m>> {
         let hash = entry.hash();
+        if let Some(file) = &entry.embedded {
+            return self.inside(entry, file);
+        }
         let mut from_hub = None;
         if let Some(wanted) = &entry.hub {
             match self.hub.file(wanted, hash.as_ref(), self.offline, self.progress) {
@@ -106,6 +110,25 @@ impl<'m> Resolver<'m, '_> {
         };
         fetched.with_context(|| format!("cannot get the weights {}", entry.name))?;
         self.trusted(path, entry)
+    }
+
+    /// A file inside the program, laid into the cache so that it has a path like all others.
+    fn inside(&self, entry: &'m Entry, file: &str) -> Result<Resolved<'m>> {
+        let content = embedded(file).with_context(|| format!("this program has no weights {file} inside it"))?;
+        let sha256 = files::sha256(content);
+        if let Some(stated) = entry.hash()
+            && stated != Hash::Sha256(sha256.clone())
+        {
+            bail!("the weights {} inside this program have sha256 {sha256}, not what its manifest states", entry.name);
+        }
+        let path = self.cache.join("weights").join(&entry.name).join(file);
+        if !path.is_file() || files::sha256_file(&path)? != sha256 {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            }
+            files::write_atomically(&path, |out| Ok(out.write_all(content)?))?;
+        }
+        Ok(Resolved { path, sha256, entry: Some(entry) })
     }
 
     /// Adds the SHA-256; where none is published, it must be what it was at the first use.

@@ -7,6 +7,7 @@ use super::thousands;
 use crate::cli::output::{Column, print, print_json, table};
 use crate::cli::prepare::data_cache;
 use crate::data::catalogue::{ENTRIES, Entry, in_cache};
+use crate::data::drawn::{LICENCE, SETS, Source};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +28,7 @@ pub struct Args {
 /// If stdout cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     if args.json {
-        let entries: Vec<Value> = ENTRIES.iter().map(as_json).collect();
+        let entries: Vec<Value> = drawn().map(|s| drawn_as_json(&s)).chain(ENTRIES.iter().map(as_json)).collect();
         return print_json(&json!({ "cache": data_cache(), "datasets": entries }));
     }
     let columns = [
@@ -44,7 +45,33 @@ pub fn run(args: &Args) -> Result<()> {
         let cells = cells.into_iter().map(str::to_owned);
         cells.chain([megabytes(entry.bytes), fetched.to_owned(), short(entry.licence)]).collect::<Vec<_>>()
     };
-    print(&table(&columns, &ENTRIES.iter().map(row).collect::<Vec<_>>()))
+    let drawn_row = |source: Source| {
+        let is_drawn = if source.in_cache(&data_cache()).is_some() { "yes" } else { "no" };
+        let classes = source.set.painter.classes().len().to_string();
+        let cells = [source.set.name, &classes, &thousands(source.images()), "drawn here", is_drawn, &short(LICENCE)];
+        cells.map(str::to_owned).to_vec()
+    };
+    print(&table(&columns, &drawn().map(drawn_row).chain(ENTRIES.iter().map(row)).collect::<Vec<_>>()))
+}
+
+/// The drawn data sets as they are without options.
+fn drawn() -> impl Iterator<Item = Source> {
+    SETS.iter().map(|set| Source { set, plan: set.plan })
+}
+
+fn drawn_as_json(source: &Source) -> Value {
+    let drawn = source.in_cache(&data_cache());
+    json!({
+        "name": source.set.name,
+        "about": source.set.about,
+        "classes": source.set.painter.classes(),
+        "images": source.images(),
+        "download_bytes": 0,
+        "url": null,
+        "sha256": drawn.as_ref().and_then(|drawn| drawn.manifest().ok()).map(|manifest| manifest.sha256),
+        "licence": LICENCE,
+        "path": drawn.map(|drawn| drawn.photos()),
+    })
 }
 
 fn as_json(entry: &Entry) -> Value {

@@ -29,6 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   ft data list                                      the data sets that ft knows
   ft data fetch cifar10                             download one, verified
+  ft data fetch petals                              draw one: needs no network
   ft data check photos/ --split-file split.csv      broken photos, duplicates, leaks between splits
   ft data stats photos/                             how many, how large, how balanced
   ft data preview my.toml --out preview.png         what the network sees in training
@@ -46,7 +47,7 @@ pub struct Args {
 enum Command {
     /// List the known data sets
     List(list::Args),
-    /// Download known data sets
+    /// Download known data sets, or draw them
     Fetch(fetch::Args),
     /// Find broken and odd photos, duplicates, photos in two classes or splits
     Check(check::Args),

@@ -120,18 +120,28 @@ impl Budget {
 /// If the archive is damaged or cut short, holds anything but files and folders below its own root (absolute paths, `..`,
 /// links), holds more than `limits` allow, or if the disk is full.
 pub fn unpack(archive: &Path, container: Container, target: &Path, wanted: Wanted, limits: Limits) -> Result<()> {
-    let what = || format!("cannot unpack {}", archive.display());
+    complete_or_absent(target, |folder| {
+        let mut sink = Sink { folder, wanted };
+        let mut budget = Budget::new(archive, limits)?;
+        match container {
+            Container::TarGz => unpack_tar::unpack(archive, &mut sink, &mut budget),
+            Container::Zip => unpack_zip::unpack(archive, &mut sink, &mut budget),
+        }
+    })
+    .with_context(|| format!("cannot unpack {}", archive.display()))
+}
+
+/// Lets `fill` fill a temporary folder and puts it in place at `target`, so that `target` either does not exist or is complete.
+///
+/// # Errors
+/// If the folder cannot be made or put in place, or whatever `fill` fails with.
+pub(super) fn complete_or_absent(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(parent).map_err(explain).with_context(|| format!("cannot make {}", parent.display()))?;
     remove_stale(parent);
+    let what = || format!("cannot make a folder in {}", parent.display());
     let temporary = tempfile::Builder::new().prefix(UNPACKING).tempdir_in(parent).with_context(what)?;
-    let mut sink = Sink { folder: temporary.path(), wanted };
-    let mut budget = Budget::new(archive, limits)?;
-    match container {
-        Container::TarGz => unpack_tar::unpack(archive, &mut sink, &mut budget),
-        Container::Zip => unpack_zip::unpack(archive, &mut sink, &mut budget),
-    }
-    .with_context(what)?;
+    fill(temporary.path())?;
     let temporary = temporary.keep();
     if let Err(e) = fs::rename(&temporary, target) {
         let _ = fs::remove_dir_all(&temporary);
