@@ -221,7 +221,8 @@ fn facts(classes: &[usize], side: u32, own_splits: &[Split]) -> Facts {
 fn every_draft_is_a_recipe_whose_network_can_be_built() {
     let amounts: [&[usize]; 7] = [&[2, 2], &[12, 14, 9], &[60; 5], &[700; 5], &[5000, 400], &[40; 200], &[30_000; 10]];
     let splits: [&[Split]; 3] = [&[], &[Split::Train, Split::Test], &[Split::Train, Split::Val, Split::Test]];
-    for model in ["resnet50v2", "resnet18-torch", "vgg16", "vgg16-torch", "cnn-basic", "cifar-resnet20"] {
+    for model in ["resnet50v2", "resnet18-torch", "vgg16", "vgg16-torch", "resnet-mini", "cnn-basic", "cifar-resnet20"]
+    {
         for (i, classes) in amounts.iter().enumerate() {
             for (side, gpu) in [(28, false), (90, true), (192, false), (4000, true)] {
                 let facts = facts(classes, side, splits[i % splits.len()]);

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::console::Console;
 use super::explain::file_stem;
 use super::model::OpenModel;
-use super::output::{print, print_json};
 use super::photos;
 use crate::data::photo::Photo;
 use crate::draw::colour::ColourMap;
@@ -77,7 +76,6 @@ pub struct Request<'a> {
     pub alpha: f32,
     /// What the methods are told.
     pub options: Options,
-    pub json: bool,
 }
 
 /// A photo to be judged.
@@ -97,11 +95,11 @@ struct Judged {
     area: Option<f64>,
 }
 
-/// Ranks methods of explanation.
+/// Ranks methods of explanation; the result, for programs and for people.
 ///
 /// # Errors
 /// A usage error if a named method does not apply, or nothing is marked on any photo; any other for what fails.
-pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
+pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<(Value, String)> {
     let started = Instant::now();
     let OpenModel { description, network, folder, .. } = request.model;
     let explainer = Explainer::new(network, request.layer, request.options)?;
@@ -160,11 +158,9 @@ pub fn run(args: &FaithfulnessArgs, request: &Request) -> Result<()> {
     if let Some((photos, _)) = subject.masks {
         say(&format!("{photos} of {} photos have a mask or box", judged.len()));
     }
-    if request.json {
-        return print_json(&object(&ranking, &subject, &judged, &skipped, &out, started));
-    }
-    let lines = conclusions(&ranking, &subject);
-    print(&format!("{}\n{}\n\n{}\n", table(&ranking, Intervals::HalfWidth).text(), lines.join("\n"), out.display()))
+    let lines = conclusions(&ranking, &subject).join("\n");
+    let text = format!("{}\n{lines}\n\n{}\n", table(&ranking, Intervals::HalfWidth).text(), out.display());
+    Ok((object(&ranking, &subject, &judged, &skipped, &out, started), text))
 }
 
 /// The methods that apply, and those that do not with the reason. A method that was named must apply.

@@ -13,8 +13,13 @@ static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// Exit code of a process ended by Ctrl-C, as shells have it.
 const ENDED_BY_INTERRUPT: i32 = 130;
 
-/// From now on Ctrl-C and SIGTERM only set what [`requested`] tells; a second Ctrl-C ends the process.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C and SIGTERM only set what [`requested`] tells; a second Ctrl-C ends the process. May be called again.
 pub fn install() -> Result<()> {
+    if INSTALLED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
     #[cfg(unix)]
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&REQUESTED))
         .context("cannot listen to SIGTERM")?;

@@ -18,6 +18,7 @@ mod output;
 mod photos;
 mod predict;
 mod prepare;
+mod quickstart;
 mod recipe;
 mod recorder;
 mod report;
@@ -36,6 +37,7 @@ pub use output::{StdoutClosed, print, print_json, table};
 
 const EXAMPLES: &str = "\
 Examples:
+  ft quickstart                                  the whole way in two minutes, without a photo of your own
   ft recipe resnet50v2-unfreeze-conv4            fine-tune a ResNet50V2 on tf_flowers
   ft recipe vgg16-gap --data photos/             the same idea with VGG16, on your own folder of class folders
   ft init photos/                                look at a folder of photos and write a recipe for it
@@ -65,6 +67,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Train from scratch and by transfer on the same few drawn photos, compare, explain
+    Quickstart(quickstart::Args),
     /// Look at photos and write a recipe for them
     Init(init::Args),
     /// Run an experiment: train, evaluate, record
@@ -106,6 +110,7 @@ pub enum Command {
 /// what failed.
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
+        Command::Quickstart(args) => quickstart::run(args),
         Command::Init(args) => init::run(args),
         Command::Recipe(args) => recipe::run(args),
         Command::Resume(args) => resume::run(args),

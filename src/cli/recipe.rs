@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::output::{Column, print, print_json, table};
+use super::training::Finished;
 use super::{TrainingArgs, training};
 use crate::recipe::{EMBEDDED, Recipe, load, load_preset, presets};
 
@@ -39,9 +40,21 @@ pub fn run(args: &Args) -> Result<()> {
     if args.list {
         return list(args.training.json);
     }
+    training::run(&load_with(args)?, &args.training)
+}
+
+/// Runs a recipe without a word about its result, which is returned.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn train(args: &Args) -> Result<Finished> {
+    training::train(&load_with(args)?, &args.training)
+}
+
+/// The recipe with its preset and what the command line changes.
+fn load_with(args: &Args) -> Result<Recipe> {
     let name = args.recipe.as_deref().unwrap_or_default();
-    let recipe = load_preset(name, args.preset.as_deref(), &args.training.overrides())?;
-    training::run(&recipe, &args.training)
+    load_preset(name, args.preset.as_deref(), &args.training.overrides())
 }
 
 fn list(as_json: bool) -> Result<()> {

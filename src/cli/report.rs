@@ -54,6 +54,23 @@ pub struct Args {
 /// # Errors
 /// A usage error if there is no such run; any other if the page cannot be written.
 pub fn run(args: &Args) -> Result<()> {
+    let (out, page) = write(args)?;
+    if args.open {
+        open(&out);
+    }
+    if args.json {
+        let ids: Vec<&str> = page.runs.iter().map(|run| run.id.as_str()).collect();
+        let bytes = std::fs::metadata(&out).map(|m| m.len()).ok();
+        return print_json(&json!({ "report": out, "runs": ids, "bytes": bytes }));
+    }
+    print(&format!("{}\n", out.display()))
+}
+
+/// Writes the page; where it is, and what it shows.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn write(args: &Args) -> Result<(PathBuf, Page)> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
     let mut folders: Vec<PathBuf> = Vec::new();
@@ -80,15 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.no_pictures {
         say_what_is_absent(&page);
     }
-    if args.open {
-        open(&out);
-    }
-    if args.json {
-        let ids: Vec<&str> = page.runs.iter().map(|run| run.id.as_str()).collect();
-        let bytes = std::fs::metadata(&out).map(|m| m.len()).ok();
-        return print_json(&json!({ "report": out, "runs": ids, "bytes": bytes }));
-    }
-    print(&format!("{}\n", out.display()))
+    Ok((out, page))
 }
 
 /// Where the photos of a page come from.

@@ -94,8 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
         state: restored.as_ref().map(|restored| restored.name.clone()),
         epoch: epochs,
     })?;
-    Session { recipe: &recipe, run, name, environment, console, started, json: args.json }
-        .conduct(prepared, Some(Resumed { manifest, restored }))
+    Session { recipe: &recipe, run, name, environment, console, started }
+        .conduct(prepared, Some(Resumed { manifest, restored }))?
+        .report(&recipe, args.json)
 }
 
 /// The folder of the run. `latest` is the newest one, whatever has become of it: to go on with an older one instead would

@@ -37,6 +37,14 @@ use crate::train::trainer::{Stopped, Trainer};
 /// # Errors
 /// Whatever stops it; once the run folder exists the error is recorded there too.
 pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
+    train(recipe, args)?.report(recipe, args.json)
+}
+
+/// Runs the recipe.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
     let started = Instant::now();
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
@@ -50,7 +58,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
     run.write_environment(&environment)?;
     interrupt::install()?;
     let name = shown_name(&run);
-    Session { recipe, run, name, environment, console, started, json: args.json }.conduct(prepared, None)
+    Session { recipe, run, name, environment, console, started }.conduct(prepared, None)
 }
 
 /// A run that is about to train.
@@ -62,8 +70,13 @@ pub(super) struct Session<'a> {
     pub environment: Environment,
     pub console: Console,
     pub started: Instant,
-    /// Whether the result is printed as JSON.
-    pub json: bool,
+}
+
+/// A run that has ended, by itself or by Ctrl-C.
+pub(super) struct Finished {
+    pub result: RunResult,
+    name: String,
+    summary: Option<Summary>,
 }
 
 /// A run that goes on.
@@ -75,17 +88,17 @@ pub(super) struct Resumed {
 }
 
 impl Session<'_> {
-    /// Trains, evaluates, prints the result.
+    /// Trains and evaluates.
     ///
     /// # Errors
     /// Whatever stops it, which is recorded in the run folder.
-    pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<()> {
-        let Self { recipe, run, name, environment, console, started, json } = self;
+    pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<Finished> {
+        let Self { recipe, run, name, environment, console, started } = self;
         match execute(recipe, &mut prepared, &run, environment, console, started, resumed) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
                 run.finish(&result)?;
-                report(&result, &name, summary.as_ref(), recipe, json)
+                Ok(Finished { result, name, summary })
             }
             // Without its error or result file the run counts as interrupted, which it is.
             Err(error) if error.is::<Interrupted>() => Err(anyhow!("{error:#}\n  resume it: ft resume {name}")),
@@ -401,40 +414,54 @@ fn comparison(expected: &Expected, accuracy: f64) -> String {
     format!("expected on {dataset}: {test_accuracy:.4} ± {tolerance} ({source}); {verdict}")
 }
 
-/// The last words: figures on stderr, the JSON object on stdout if asked for.
-fn report(result: &RunResult, name: &str, summary: Option<&Summary>, recipe: &Recipe, json: bool) -> Result<()> {
-    if let Some(tables) = summary.map(Summary::short_text).filter(|tables| !tables.is_empty()) {
-        say(&format!("\n{tables}"));
+impl Finished {
+    /// The last words: figures on stderr, the JSON object on stdout if asked for.
+    pub fn report(&self, recipe: &Recipe, json: bool) -> Result<()> {
+        let Self { result, name, summary } = self;
+        if let Some(tables) = summary.as_ref().map(Summary::short_text).filter(|tables| !tables.is_empty()) {
+            say(&format!("\n{tables}"));
+        }
+        self.say_figures();
+        if let (Some(expected), Some(accuracy)) = (&recipe.expected, result.test_accuracy)
+            && is_dataset(&expected.dataset, &result.classes, result.images)
+        {
+            say(&comparison(expected, accuracy));
+        }
+        if result.best_epoch.is_some() {
+            say(&format!("tables and curves: ft runs show {}", result.run));
+            say(&format!("all of it on a page: ft report {}", result.run));
+            say(&format!("explain it: ft explain --model {}", result.run));
+        }
+        if result.interrupted {
+            say(&format!("resume it: ft resume {name}"));
+        }
+        if json { output::print_json(result) } else { Ok(()) }
     }
-    let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
-    if let Some(reason) = &result.stopped_early {
-        say(&format!("stopped early after epoch {}: {reason}", result.epochs));
+
+    /// What the user can call the run.
+    pub fn name(&self) -> &str {
+        &self.name
     }
-    say(&format!(
-        "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
-        if result.interrupted { "interrupted" } else { "done" },
-        result.epochs,
-        result.seconds,
-        result.train_images_per_second,
-        percent(result.best_val_accuracy),
-        result.best_epoch.map_or_else(|| "-".to_owned(), |e| e.to_string()),
-        percent(result.test_accuracy),
-        percent(result.test_loss)
-    ));
-    if let (Some(expected), Some(accuracy)) = (&recipe.expected, result.test_accuracy)
-        && is_dataset(&expected.dataset, &result.classes, result.images)
-    {
-        say(&comparison(expected, accuracy));
+
+    /// The figures in a line, and why training ended where it did.
+    pub fn say_figures(&self) {
+        let result = &self.result;
+        let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+        if let Some(reason) = &result.stopped_early {
+            say(&format!("stopped early after epoch {}: {reason}", result.epochs));
+        }
+        say(&format!(
+            "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
+            if result.interrupted { "interrupted" } else { "done" },
+            result.epochs,
+            result.seconds,
+            result.train_images_per_second,
+            percent(result.best_val_accuracy),
+            result.best_epoch.map_or_else(|| "-".to_owned(), |e| e.to_string()),
+            percent(result.test_accuracy),
+            percent(result.test_loss)
+        ));
     }
-    if result.best_epoch.is_some() {
-        say(&format!("tables and curves: ft runs show {}", result.run));
-        say(&format!("all of it on a page: ft report {}", result.run));
-        say(&format!("explain it: ft explain --model {}", result.run));
-    }
-    if result.interrupted {
-        say(&format!("resume it: ft resume {name}"));
-    }
-    if json { output::print_json(result) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ const SMALL_FIRST: [&str; 10] = [
     "resnet101-torch",
 ];
 
+/// The network for photos of 64 pixels, which divides sides by 8 only.
+const SMALL_PHOTOS: &str = "resnet-mini";
+
 /// What the user asks for, and what the machine allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -75,6 +78,8 @@ pub struct Backbone {
     /// The stages of the whole network, from the input on.
     pub stages: Vec<String>,
     pub has_batch_norm: bool,
+    /// Whether the weights know shapes only, so that most of the network must still learn.
+    pub weak: bool,
     /// What of the weights must still be fetched: from where, and about how many bytes.
     pub fetch: Option<(String, u64)>,
 }
@@ -83,6 +88,11 @@ impl Backbone {
     /// Whether it starts from random values.
     pub fn from_scratch(&self) -> bool {
         self.weights == "none"
+    }
+
+    /// Smallest and largest side of input that suit the network and its weights.
+    pub fn sizes(&self) -> (u32, u32) {
+        if self.model == SMALL_PHOTOS { (32, 64) } else { (96, 224) }
     }
 
     /// The stages that are left where it is cut.
@@ -125,6 +135,14 @@ fn by_photos(facts: &Facts, wanted: &Wanted) -> Result<Backbone> {
     let known: Vec<(&str, &Entry)> =
         order.iter().filter_map(|model| Some((*model, weights::default_for(model)?))).collect();
     let there = known.iter().find(|(_, entry)| weights::is_at_hand(entry));
+    let inside = || weights::manifest().entries.iter().find(|entry| entry.embedded.is_some());
+    if there.is_none()
+        && wanted.offline
+        && let Some(entry) = inside()
+    {
+        let why = "the network whose weights are inside ft: no others are on this disk, and it is offline";
+        return with_entry(&entry.architecture, entry, why.to_owned());
+    }
     let (model, entry) = there.or(known.first()).context("no weights are known")?;
     let place = if wanted.gpu { "on a GPU" } else { "on a processor" };
     let mut why = match slow {
@@ -156,6 +174,7 @@ fn from_scratch(model: &str, why: String, facts: &Facts) -> Result<Backbone> {
         until: None,
         stages: names_of_stages(&graph),
         has_batch_norm: has_batch_norm(&graph),
+        weak: false,
         fetch: None,
     })
 }
@@ -174,6 +193,7 @@ fn with_default_weights(model: &str) -> Result<Backbone> {
                 until: None,
                 stages: names_of_stages(&graph),
                 has_batch_norm: has_batch_norm(&graph),
+                weak: false,
                 fetch: None,
             })
         }
@@ -187,6 +207,7 @@ fn with_entry(model: &str, entry: &Entry, model_why: String) -> Result<Backbone>
     let top1 = entry.top1.map_or_else(String::new, |top1| format!(", {top1:.1} % on ImageNet"));
     let fetch = (!there).then(|| (source_of(entry), bytes_of(&graph)));
     let weights_why = match &fetch {
+        None if entry.embedded.is_some() => format!("inside ft: shapes and textures, no objects; {}", entry.licence),
         None => format!("on this disk already; {}{top1}", entry.licence),
         Some((from, bytes)) => {
             format!(
@@ -204,6 +225,7 @@ fn with_entry(model: &str, entry: &Entry, model_why: String) -> Result<Backbone>
         until: None,
         stages: names_of_stages(&graph),
         has_batch_norm: has_batch_norm(&graph),
+        weak: entry.embedded.is_some(),
         fetch,
     })
 }
@@ -230,14 +252,17 @@ fn from_source(source: &str, model: Option<&str>, offline: bool) -> Result<Backb
         until,
         stages: names_of_stages(&graph),
         has_batch_norm: has_batch_norm(&graph),
+        weak: false,
         fetch: None,
     })
 }
 
 fn fit_of(resolved: &Resolved, source: &str, model: Option<&str>) -> Result<Fit> {
-    if let Some(description) = checkpoint::describe(&resolved.path)? {
-        // A checkpoint of ft knows where its network was cut.
-        let fit = Fit { architecture: description.architecture, until: description.until };
+    // What ft wrote knows its network, and where that was cut.
+    let checkpoint =
+        checkpoint::describe(&resolved.path)?.map(|d| Fit { architecture: d.architecture, until: d.until });
+    let card = weights::read_card(&resolved.path)?.map(|c| Fit { architecture: c.architecture, until: c.until });
+    if let Some(fit) = checkpoint.or(card) {
         refuse_other(model.unwrap_or(&fit.architecture), &fit.architecture, source)?;
         return Ok(fit);
     }

@@ -149,7 +149,7 @@ impl<'a> Setting<'a> {
     fn choose_copies(&self) -> Option<usize> {
         /// Photos that pass the network once, or once an epoch, without anybody losing patience with a processor.
         const PASSES: usize = 10_000;
-        if self.backbone.from_scratch() || self.gpu && !self.all_frozen() {
+        if self.backbone.from_scratch() || self.backbone.weak || self.gpu && !self.all_frozen() {
             return None;
         }
         let affordable = (PASSES / self.train.max(1)).saturating_sub(1);
@@ -186,11 +186,15 @@ impl<'a> Setting<'a> {
             let size = (short_side / 8 * 8).clamp(32, 128);
             (size, format!("{median}: small keeps learning from scratch quick"))
         } else {
-            let (cap, reason) = self.largest_size();
-            let size = [224, 192, 160, 128].into_iter().find(|size| *size <= short_side.min(cap)).unwrap_or(96);
+            let (least, native) = self.backbone.sizes();
+            let (cap, reason) = self.largest_size(native);
+            let sizes = [224, 192, 160, 128, 96, 64, 48].into_iter().filter(|size| *size > least);
+            let size = sizes.into_iter().find(|size| *size <= short_side.min(cap)).unwrap_or(least);
             let why = match size {
-                _ if short_side < 96 => "enlarged to 96 px, since the network divides sides by 32".to_owned(),
-                224 => "224 px is what the network has learnt from".to_owned(),
+                _ if short_side < least => {
+                    format!("enlarged to {least} px, so that the last feature map has some places left")
+                }
+                size if size == native => format!("{native} px is what the network has learnt from"),
                 _ if size == cap && short_side > cap => reason.to_owned(),
                 _ => format!("{size} px keeps most of what is there"),
             };
@@ -200,9 +204,9 @@ impl<'a> Setting<'a> {
     }
 
     /// The largest side that makes sense, and why no larger one does.
-    fn largest_size(&self) -> (u32, &'static str) {
+    fn largest_size(&self, native: u32) -> (u32, &'static str) {
         match () {
-            () if self.gpu || self.all_frozen() => (224, ""),
+            () if self.gpu || self.all_frozen() || native < 128 => (native, ""),
             () if self.train > 5000 => (128, "128 px costs a processor a third of 224 px, and these are many photos"),
             () => (160, "160 px costs a processor half of 224 px and keeps most of what is there"),
         }
@@ -319,6 +323,9 @@ impl<'a> Setting<'a> {
         let per_class = format!("{} a class to train with", photos(self.per_class));
         let why = match (self.freeze_before.as_str(), self.amount) {
             ("none", _) => "there are no weights worth keeping".to_owned(),
+            (stage, _) if self.backbone.weak => {
+                format!("the first stages know shapes and textures; from {stage} on, objects must be learnt")
+            }
             ("all", _) => format!("{per_class}: too few to change the network; only the head learns"),
             (stage, Amount::Many) => format!("{per_class}: enough for the stages from {stage} on"),
             (stage, _) => format!("{per_class}: enough for the last stage, {stage}"),
@@ -326,12 +333,16 @@ impl<'a> Setting<'a> {
         choices.push(choice("backbone.freeze_before", self.freeze_before.as_str(), why));
         if self.backbone.has_batch_norm && !self.all_frozen() {
             let (mode, why) = match self.amount {
-                Amount::Some if !self.backbone.from_scratch() => {
+                Amount::Some if !self.backbone.from_scratch() && !self.backbone.weak => {
                     ("frozen", "the statistics of the weights are better than those of so few photos")
                 }
                 _ => ("train", "enough photos for statistics of their own"),
             };
-            let why = if self.backbone.from_scratch() { "there are no statistics to keep" } else { why };
+            let why = match (self.backbone.from_scratch(), self.backbone.weak) {
+                (true, _) => "there are no statistics to keep",
+                (_, true) => "the statistics of other pictures do not fit photos",
+                _ => why,
+            };
             choices.push(choice("backbone.batch_norm", mode, why));
         }
         choices
@@ -353,6 +364,7 @@ impl<'a> Setting<'a> {
         let (wanted, least, most): (usize, usize, usize) = match (self.backbone.from_scratch(), self.all_frozen()) {
             (true, _) => (6000, 20, 60),
             (_, true) => (1500, 10, 60),
+            _ if self.backbone.weak => (2000, 15, 60),
             _ => (1500, 5, 30),
         };
         let epochs = wanted.div_ceil(updates).clamp(least, most);
@@ -365,6 +377,7 @@ impl<'a> Setting<'a> {
         let (lr, lr_why) = match (self.backbone.from_scratch(), self.all_frozen()) {
             (true, _) => (1e-3, "everything starts from random values"),
             (_, true) => (1e-3, "only the new head learns, so that large steps harm nothing"),
+            _ if self.backbone.weak => (1e-3, "there is much left to learn"),
             _ => (1e-4, "small steps: the weights are good already"),
         };
         // Less than an epoch, so that a try with --epochs 1 is possible.
@@ -430,6 +443,7 @@ fn freeze_before(backbone: &Backbone, amount: Amount) -> Result<String> {
         return Ok("none".to_owned());
     }
     let back = match amount {
+        _ if backbone.weak => 2,
         Amount::Few => return Ok("all".to_owned()),
         Amount::Some => 1,
         Amount::Many => 2,

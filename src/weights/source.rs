@@ -44,11 +44,11 @@ pub fn resolve(source: &str, offline: bool) -> Result<Resolved<'static>> {
     .resolve(source)
 }
 
-/// Whether the file of known weights lies on this disk. It is only looked for, not read: [`resolve`] verifies it.
+/// Whether known weights are inside the program or on this disk. A file is only looked for, not read: [`resolve`] verifies it.
 pub fn is_at_hand(entry: &Entry) -> bool {
     let from_hub = || entry.hub.as_ref().and_then(|wanted| Hub::from_env().cached(wanted)).is_some();
     let own = || download::cache_dir().join("weights").join(&entry.name).join(entry.file_name()).is_file();
-    from_hub() || own()
+    entry.embedded.is_some() || from_hub() || own()
 }
 
 /// [`resolve`] with everything given instead of taken from the environment.

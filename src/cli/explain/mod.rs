@@ -132,27 +132,33 @@ fn fraction(text: &str) -> Result<f32, String> {
 /// # Errors
 /// A usage error if there is no such run, layer, class or method; any other for what fails.
 pub fn run(args: &Args) -> Result<()> {
+    let (result, text) = explain(args)?;
+    if args.json { print_json(&result) } else { print(&text) }
+}
+
+/// Explains models; what came of it, for programs and for people.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn explain(args: &Args) -> Result<(Value, String)> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
     let open = |which: &str| OpenModel::open(&args.runs.runs, which, &device);
     if args.faithfulness.faithfulness {
         return rank_methods(args, &open);
     }
-    let (result, text) = match args.models.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["all"] => explain_all(args, &open)?,
+    match args.models.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["all"] => explain_all(args, &open),
         several if several.contains(&"all") => {
-            return Err(usage("--model all is every run already; name it alone, or name the runs without it"));
+            Err(usage("--model all is every run already; name it alone, or name the runs without it"))
         }
-        [] => explain_models(args, vec![open("best")?], args.out.as_deref())?,
-        some => {
-            explain_models(args, some.iter().map(|which| open(which)).collect::<Result<_>>()?, args.out.as_deref())?
-        }
-    };
-    if args.json { print_json(&result) } else { print(&text) }
+        [] => explain_models(args, vec![open("best")?], args.out.as_deref()),
+        some => explain_models(args, some.iter().map(|which| open(which)).collect::<Result<_>>()?, args.out.as_deref()),
+    }
 }
 
 /// Tests the methods' maps of one model.
-fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<()> {
+fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result<(Value, String)> {
     let which = match args.models.as_slice() {
         [] => "best",
         [one] if one != "all" => one,
@@ -178,7 +184,6 @@ fn rank_methods(args: &Args, open: &dyn Fn(&str) -> Result<OpenModel>) -> Result
         colours: args.colour_map.unwrap_or_default(),
         alpha: args.alpha,
         options: args.settings.options(),
-        json: args.json,
     };
     faithfulness::run(&args.faithfulness, &request)
 }
