@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 
 use super::output::{Column, print, print_json, table};
 use super::prepare::data_cache;
-use super::{Cli, Command, DeviceChoice, RunsArgs, explain, recipe, report};
+use super::{Cli, Command, DeviceChoice, RunsArgs, explain, interrupt, recipe, report};
 use crate::data::drawn;
 use crate::error::say;
 use crate::models::summary::thousands;
@@ -86,11 +86,13 @@ pub fn run(args: &Args) -> Result<()> {
     say("\n3. Where both look (Grad-CAM), on the same test photos.\n");
     let folders = [&scratch_run, &transfer_run].map(|run| PathBuf::from(&run.folder));
     let explained = args.explain(&folders)?;
+    refuse_when_stopped()?;
     let masks = masks_of(&scratch)?;
     let pointing = match &masks {
         Some(masks) => folders.iter().map(|folder| args.point(folder, masks)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
+    refuse_when_stopped()?;
     say("\n4. A page that compares them.\n");
     let (page_path, page) = args.report(&folders)?;
     let story = Story {
@@ -104,6 +106,15 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&story.as_json(started)?);
     }
     print(&story.text(started)?)
+}
+
+/// Ctrl-C behind the trainings: they are kept, the rest can be had by single commands.
+fn refuse_when_stopped() -> Result<()> {
+    ensure!(
+        !interrupt::requested(),
+        "stopped; both runs are complete (ft runs), and the rest is: ft explain --model RUN --model RUN; ft report RUN RUN"
+    );
+    Ok(())
 }
 
 /// What is going to happen, and why.
