@@ -50,6 +50,7 @@ const TOPICS: &[Topic] = &[
     topic!("freezing", Some("summary")),
     topic!("explaining", Some("explain")),
     topic!("experiments", Some("runs")),
+    topic!("sweeps", Some("sweep")),
     topic!("resuming", Some("resume")),
     topic!("speed", None),
     topic!("devices", None),
