@@ -175,7 +175,8 @@ fn a_run_has_a_page_whatever_is_missing_or_damaged() {
     let page = run_page(&run).unwrap();
     assert!(page.evaluation.is_none() && page.trained.is_none() && page.epochs.is_empty());
     for entry in fs::read_dir(&run).unwrap() {
-        fs::remove_file(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
     assert!(run_page(&run).unwrap().warnings.iter().any(|warning| warning.contains("predictions.csv")));
     assert!(run_page(&run.join("absent")).is_err());

@@ -57,7 +57,7 @@ fn a_quickstart_leaves_two_runs_their_explanations_and_a_page_that_compares_them
 fn a_quickstart_that_is_stopped_says_how_to_go_on() {
     let shop = Workshop::new();
     let mut going = shop.start(&["quickstart", "--photos-per-class", "4", "--epochs", "2000"]);
-    going.wait_for("epoch 2");
+    going.wait_for("epoch   2");
     going.signal("INT");
     let outcome = going.end().1.code(1).says(&["stopped", "ft resume", "ft quickstart begins anew"]);
     drop(outcome);

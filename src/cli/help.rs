@@ -46,7 +46,7 @@ const TOPICS: &[Topic] = &[
     topic!("photos", Some("data")),
     topic!("recipes", Some("recipe")),
     topic!("augmentation", None),
-    topic!("weights", None),
+    topic!("pretrained", Some("weights")),
     topic!("freezing", Some("summary")),
     topic!("explaining", Some("explain")),
     topic!("experiments", Some("runs")),

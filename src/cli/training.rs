@@ -11,10 +11,10 @@ use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::sources::Sources;
 use super::{TrainingArgs, board, interrupt, output, sweep};
-use crate::data::catalogue;
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;
+use crate::data::{catalogue, drawn};
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
 use crate::models::summary;
@@ -417,6 +417,12 @@ fn is_dataset(name: &str, classes: &[String], images: usize) -> bool {
     catalogue::ENTRIES.iter().find(known).is_some_and(|entry| images * 10 >= entry.images * 9)
 }
 
+/// Whether `used` is the drawn data set `name`: the same pictures, whatever order their options were given in.
+fn is_drawn(name: &str, used: &str) -> bool {
+    let source = |text| drawn::parse_source(text)?.ok().map(|source| source.text());
+    source(name).is_some_and(|name| source(used) == Some(name))
+}
+
 fn comparison(expected: &Expected, accuracy: f64) -> String {
     let Expected { dataset, test_accuracy, tolerance, source } = expected;
     let verdict = match accuracy - test_accuracy {
@@ -436,7 +442,8 @@ impl Finished {
         }
         self.say_figures();
         if let (Some(expected), Some(accuracy)) = (&recipe.expected, result.test_accuracy)
-            && is_dataset(&expected.dataset, &result.classes, result.images)
+            && (is_dataset(&expected.dataset, &result.classes, result.images)
+                || is_drawn(&expected.dataset, &result.dataset))
         {
             say(&comparison(expected, accuracy));
         }
@@ -487,6 +494,9 @@ mod tests {
         assert!(is_dataset("tf_flowers", &flowers, 3_660));
         assert!(!is_dataset("tf_flowers", &flowers, 500), "a sample of the data set is another task");
         assert!(!is_dataset("tf_flowers", &["cat".to_owned(), "dog".to_owned()], 3_670));
+        assert!(is_drawn("petals", "petals?seed=0"));
+        assert!(!is_drawn("petals", "petals?train=100") && !is_drawn("petals", "formulas"));
+        assert!(!is_drawn("tf_flowers", "tf_flowers"));
         let expected =
             Expected { dataset: "tf_flowers".into(), test_accuracy: 0.88, tolerance: 0.02, source: "a study".into() };
         assert!(comparison(&expected, 0.87).contains("confirms"));
