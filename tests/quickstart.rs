@@ -65,3 +65,23 @@ fn a_quickstart_that_is_stopped_says_how_to_go_on() {
     assert_eq!(runs.len(), 1, "the second training does not begin");
     assert_eq!(runs[0]["status"], "interrupted");
 }
+
+/// The golden run: drawn photos, embedded weights, training of the later stages, all through the program. Whatever moves these
+/// losses has changed the photos, the weights, their preparation, the order, a kernel or an update rule.
+#[test]
+fn transfer_from_the_weights_inside_the_program_has_the_same_four_losses_as_ever() {
+    let shop = Workshop::new();
+    let short = "train.schedule.warmup_epochs=1";
+    let data = "petals?train=6&val=4&test=4";
+    let arguments =
+        ["recipe", "petals-transfer", "--offline", "--data", data, "--epochs", "4", "--set", short, "--json"];
+    let result = shop.run(&arguments).code(0).json();
+    let table = Path::new(result["folder"].as_str().unwrap()).join("metrics.csv");
+    let mut rows = csv::Reader::from_path(table).unwrap();
+    let losses: Vec<f64> = rows.records().map(|row| row.unwrap()[1].parse().unwrap()).collect();
+    let golden = [3.0378108, 2.5800968, 1.8049947, 1.4656137];
+    assert_eq!(losses.len(), golden.len());
+    for (loss, golden) in losses.iter().zip(golden) {
+        assert!((loss - golden).abs() < 1e-4, "{losses:?}");
+    }
+}
