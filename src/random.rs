@@ -30,3 +30,37 @@ pub fn standard_normal(key: u64, index: u64) -> f64 {
     let radius = (-2.0 * (1.0 - f64::from(uniform(key, 2 * index))).ln()).sqrt();
     radius * (std::f64::consts::TAU * f64::from(uniform(key, 2 * index + 1))).cos()
 }
+
+/// The numbers of a key, one after the other.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    key: u64,
+    next: u64,
+}
+
+impl Stream {
+    /// From its beginning.
+    pub fn new(key: u64) -> Self {
+        Self { key, next: 0 }
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        let bits = mix(self.key, self.next);
+        self.next += 1;
+        bits
+    }
+
+    /// Uniform in [0, 1), as [`uniform`].
+    pub fn unit(&mut self) -> f32 {
+        let value = uniform(self.key, self.next);
+        self.next += 1;
+        value
+    }
+
+    /// Uniform in `0..count`; 0 if there is nothing to choose from.
+    pub fn below(&mut self, count: u64) -> u64 {
+        // The high half of the product is uniform on 0..count, up to 1 part in 2^64 / count.
+        ((u128::from(self.bits()) * u128::from(count)) >> 64) as u64
+    }
+}

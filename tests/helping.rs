@@ -107,8 +107,10 @@ fn help_of_a_command_is_what_its_help_option_says() {
         let option = shop.run(&[words, &["--help"]].concat()).code(0).stdout;
         assert!(help.starts_with(option.trim_end()), "{help}\n---\n{option}");
     }
-    let nested = shop.run(&["data", "help", "check"]).code(0).stdout;
-    assert_eq!(nested, shop.run(&["help", "data", "check"]).code(0).stdout);
+    for (command, of_it) in [("data", "check"), ("runs", "compare"), ("weights", "export")] {
+        let nested = shop.run(&[command, "help", of_it]).code(0).stdout;
+        assert_eq!(nested, shop.run(&["help", command, of_it]).code(0).stdout);
+    }
     assert!(shop.run(&["help"]).code(0).stdout.contains("ft help topics"));
     // A topic beside a command of nearly the same name is pointed to, and found by the command's.
     assert!(shop.run(&["help", "data"]).code(0).stdout.contains("ft help photos"));

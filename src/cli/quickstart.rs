@@ -122,7 +122,7 @@ fn introduce(scratch: &Recipe, transfer: &Recipe) {
     say(&format!(
         "Few photos, two ways: {} and {} are trained on the same photos of flowers, drawn by this program.\n\
          Can a network that has seen other pictures before learn more from few photos than one that starts from nothing?\n\
-         All of it happens here; nothing is fetched. It takes about two minutes on two cores.",
+         All of it happens here; nothing is fetched. It takes less than two minutes on two cores.",
         scratch.name, transfer.name
     ));
 }

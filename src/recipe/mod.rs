@@ -30,7 +30,7 @@ pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
 };
 pub use schema::{Backbone, BatchNormMode, Data, Expected, Head, Initializer, Recipe, Split, Weights};
-pub use train::{ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, Train};
+pub use train::{ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, RECORDING, Train};
 use tree::{Item, Node};
 
 /// The recipes inside the program: name and file content, in order of name.
@@ -188,7 +188,7 @@ impl Recipe {
     }
 
     /// A hash of all that decides the result: the same for two recipes that differ only in what they are called and said to be,
-    /// and in how often the state of training is saved.
+    /// and in [`RECORDING`].
     ///
     /// # Errors
     /// As [`Self::to_toml`].
@@ -197,6 +197,8 @@ impl Recipe {
         let train = Train {
             checkpoint_every: defaults.checkpoint_every,
             keep_checkpoints: defaults.keep_checkpoints,
+            log_every: defaults.log_every,
+            tensorboard: defaults.tensorboard,
             ..self.train.clone()
         };
         let bare = Self { name: String::new(), description: String::new(), expected: None, train, ..self.clone() };

@@ -9,6 +9,10 @@ use super::read::{FromNode, Section, expected, word, words};
 use super::schedule::{self, EarlyStopping, Monitor, Phase, Schedule};
 use super::tree::{Item, Node};
 
+/// Keys of what is recorded of a training, and how often: they decide nothing of its result.
+pub const RECORDING: [&str; 4] =
+    ["train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.tensorboard"];
+
 /// How the network learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::data::catalogue::ENTRIES;
-use crate::recipe::{Expected, Recipe, load, load_preset, presets};
+use crate::recipe::{Expected, RECORDING, Recipe, load, load_preset, presets};
 use crate::report::page::data::Estimate;
 use crate::runs::query::Value;
 use crate::runs::{RunInfo, RunResult, Status, read_environment, read_result, recipe_keys, same_photos};
@@ -15,15 +15,13 @@ use crate::weights::manifest;
 
 /// Keys that decide nothing about what a run should reach: what it is called, its luck, where its photos lie, and what changes
 /// speed only. Whether the photos are the expected ones is asked apart.
-const FREE: [&str; 9] = [
+const FREE: [&str; 7] = [
     "name",
     "description",
     "seed",
     "data.source",
     "data.split_file",
     "train.cache_features",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
     "train.evaluation_batch_size",
 ];
 
@@ -153,7 +151,7 @@ fn variants(name_or_path: &str) -> Result<Vec<Variant>> {
 }
 
 fn is_free(key: &str) -> bool {
-    FREE.contains(&key) || key.starts_with("expected.")
+    FREE.contains(&key) || RECORDING.contains(&key) || key.starts_with("expected.")
 }
 
 /// The keys of a recipe that decide what it reaches.

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::environment::host_name;
+
 /// A claim that was not written to for so long is nobody's.
 pub const LEASE: Duration = Duration::from_secs(120);
 
@@ -238,7 +240,7 @@ impl Owner {
     fn this_process() -> Self {
         let pid = std::process::id();
         Self {
-            host: host_name(),
+            host: host_name().unwrap_or_else(|| "this machine".to_owned()),
             pid,
             since: jiff::Timestamp::now().to_string(),
             machine: machine(),
@@ -269,13 +271,6 @@ impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "process {} on {} since {}", self.pid, self.host, self.since)
     }
-}
-
-/// Name of this machine, as far as the system tells.
-pub fn host_name() -> String {
-    let of_kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = of_kernel().or_else(|| std::env::var("HOSTNAME").ok()).or_else(|| std::env::var("COMPUTERNAME").ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "this machine".to_owned())
 }
 
 /// Linux only; elsewhere processes of the same machine are told by their lease too.

@@ -137,7 +137,8 @@ fn system_setting(name: &str) -> Option<String> {
 /// Name of this machine, where the system tells it.
 pub(super) fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = name.or_else(|| system_setting("kern.hostname")).or_else(|| std::env::var("COMPUTERNAME").ok())?;
+    let name = name.or_else(|| system_setting("kern.hostname")).or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok())?;
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }

@@ -25,8 +25,10 @@ fn every_built_in_recipe_loads_and_carries_its_name_and_expected_result() {
             continue;
         }
         let expected = recipe.expected.unwrap_or_else(|| panic!("{name}: no expected result"));
-        let chance = 1.0 / classes_of(name, &recipe.data.source).len() as f64;
-        assert!(expected.test_accuracy > chance && expected.source.len() > 20, "{name}: {expected:?}");
+        // With a few drawn photos for each class less is much already.
+        let drawn = drawn::parse_source(&recipe.data.source).is_some();
+        let least = if drawn { 2.0 / classes_of(name, &recipe.data.source).len() as f64 } else { 0.5 };
+        assert!(expected.test_accuracy > least && expected.source.len() > 20, "{name}: {expected:?}");
         assert_eq!(expected.dataset, recipe.data.source, "{name}");
     }
 }

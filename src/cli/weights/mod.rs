@@ -6,6 +6,8 @@ mod list;
 use anyhow::Result;
 use clap::Subcommand;
 
+use super::help;
+
 const EXAMPLES: &str = "\
 Examples:
   ft weights list                                                the weights that ft knows
@@ -26,6 +28,8 @@ enum Command {
     List(list::Args),
     /// Write the weights of a run into a file to start other trainings from
     Export(export::Args),
+    /// Show the help of one of these commands
+    Help(help::Args),
 }
 
 /// Runs one of the commands about weights.
@@ -36,5 +40,6 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Command::List(args) => list::run(args),
         Command::Export(args) => export::run(args),
+        Command::Help(args) => help::below(&["weights"], args),
     }
 }

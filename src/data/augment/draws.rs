@@ -2,25 +2,20 @@
 
 use std::f64::consts::TAU;
 
-use crate::random::{mix, uniform};
+use crate::random::Stream;
 
 /// The numbers of a key, one after the other.
-pub struct Draws {
-    key: u64,
-    next: u64,
-}
+pub struct Draws(Stream);
 
 impl Draws {
     /// The stream of `key`, from its beginning.
     pub fn new(key: u64) -> Self {
-        Self { key, next: 0 }
+        Self(Stream::new(key))
     }
 
     /// Uniform in [0, 1).
     pub fn unit(&mut self) -> f64 {
-        let value = uniform(self.key, self.next);
-        self.next += 1;
-        f64::from(value)
+        f64::from(self.0.unit())
     }
 
     /// Uniform in [low, high); `low` if both are the same.
@@ -35,10 +30,7 @@ impl Draws {
 
     /// Uniform in `0..count`; 0 if there is nothing to choose from.
     pub fn below(&mut self, count: u64) -> u64 {
-        let random = mix(self.key, self.next);
-        self.next += 1;
-        // The high half of the product is uniform on 0..count, up to 1 part in 2^64 / count.
-        ((u128::from(random) * u128::from(count)) >> 64) as u64
+        self.0.below(count)
     }
 
     /// Beta(alpha, alpha), in [0, 1], as the share of one of two equal gamma variables. They are compared by their

@@ -3,7 +3,7 @@
 use std::f32::consts::TAU;
 
 use crate::data::split::Split;
-use crate::random::{hash_name, mix, uniform};
+use crate::random::{Stream, hash_name, mix};
 
 /// The numbers of a key, one after the other.
 ///
@@ -12,13 +12,13 @@ use crate::random::{hash_name, mix, uniform};
 #[derive(Clone, Debug)]
 pub struct Draws {
     key: u64,
-    next: u64,
+    stream: Stream,
 }
 
 impl Draws {
     /// The stream of `key`, from its beginning.
     pub fn new(key: u64) -> Self {
-        Self { key, next: 0 }
+        Self { key, stream: Stream::new(key) }
     }
 
     /// The stream of the picture `index` of a class: a function of these names and numbers only, not of how many pictures
@@ -40,16 +40,12 @@ impl Draws {
 
     /// A number for whatever wants a key.
     pub fn key(&mut self) -> u64 {
-        let key = mix(self.key, self.next);
-        self.next += 1;
-        key
+        self.stream.bits()
     }
 
     /// Uniform in [0, 1).
     pub fn unit(&mut self) -> f32 {
-        let value = uniform(self.key, self.next);
-        self.next += 1;
-        value
+        self.stream.unit()
     }
 
     /// Uniform in [low, high).
@@ -74,8 +70,7 @@ impl Draws {
 
     /// Uniform in `0..count`; 0 if there is nothing to choose from.
     pub fn below(&mut self, count: usize) -> usize {
-        // The high half of the product is uniform on 0..count, up to 1 part in 2^64 / count.
-        ((u128::from(self.key()) * count as u128) >> 64) as usize
+        self.stream.below(count as u64) as usize
     }
 
     /// Uniform in `low..=high`.

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
+use crate::recipe::RECORDING;
+
 /// Keys that say what a recipe is, not what it does.
 const SAYING: [&str; 2] = ["description", "expected"];
 
-/// The leaves of a resolved recipe by dotted key, with their values as TOML: `train.lr`, `1e-4`. Lists are values.
+/// The leaves of a resolved recipe by dotted key, with their values as TOML: `train.lr`, `1e-4`. Lists are values. What says nothing
+/// of the result is left out.
 ///
 /// # Errors
 /// If the text is no TOML.
@@ -27,6 +30,7 @@ fn add_leaves(key: String, value: &toml::Value, leaves: &mut BTreeMap<String, St
                 add_leaves(format!("{key}.{child}"), value, leaves);
             }
         }
+        _ if RECORDING.contains(&key.as_str()) => {}
         value => {
             leaves.insert(key, value.to_string());
         }

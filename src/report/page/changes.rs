@@ -74,6 +74,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_recorded_of_a_run_is_no_change_of_what_it_does() {
+        let set: Vec<String> = crate::recipe::RECORDING.iter().map(|key| format!("{key}=7")).collect();
+        let set: Vec<String> = set.into_iter().map(|set| set.replace("tensorboard=7", "tensorboard=false")).collect();
+        let own = load_preset("vgg16-gap", None, &set).unwrap();
+        let plain = load_preset("vgg16-gap", None, &[]).unwrap();
+        assert_ne!(own, plain);
+        assert_eq!(own.identity().unwrap(), plain.identity().unwrap(), "a sweep takes the run for its own");
+        assert!(changes(&own.to_toml().unwrap(), &own.name).unwrap().rows.is_empty());
+        // A run of an older program, which did not know the key.
+        let older: String = plain
+            .to_toml()
+            .unwrap()
+            .lines()
+            .filter(|line| !line.starts_with("log_every"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(changes(&older, &plain.name).unwrap().rows.is_empty());
+    }
+
+    #[test]
     fn a_recipe_of_another_name_has_no_parent() {
         let (toml, _) = resolved("vgg16-gap", None, &[]);
         for name in ["mine", "vgg16-gap-unknown", "vgg16", ""] {
