@@ -15,7 +15,7 @@ use super::layer::Op;
 use super::plan::consumers;
 use super::spec::ParamSpec;
 use crate::files::hex;
-use crate::ops::{self, Backend, BatchStatistics};
+use crate::ops::{self, Backend, BatchStatistics, Precision};
 use crate::recipe::{BatchNormMode, Initializer};
 
 /// Images of one part of a large batch in inference on the CPU.
@@ -30,6 +30,7 @@ pub struct Network {
     frozen_before: usize,
     batch_norm: BatchNormMode,
     backend: Backend,
+    precision: Precision,
     device: Device,
     /// Frozen convolutions with their batch norm folded in, by layer; computed once.
     folded: Mutex<BTreeMap<usize, (Tensor, Tensor)>>,
@@ -82,6 +83,7 @@ impl Network {
             frozen_before: 0,
             batch_norm: BatchNormMode::Train,
             backend: Backend::for_device(device),
+            precision: Precision::F32,
             device: device.clone(),
             folded: Mutex::default(),
         }
@@ -90,6 +92,17 @@ impl Network {
     /// Which form of the operations runs; [`Backend::for_device`] by default.
     pub fn set_backend(&mut self, backend: Backend) {
         self.backend = backend;
+    }
+
+    /// In which numbers the layers between the images and the head compute; [`Precision::F32`] by default.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.forget_folded();
+    }
+
+    /// See [`Self::set_precision`].
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(super) fn backend(&self) -> Backend {

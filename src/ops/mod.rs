@@ -24,6 +24,7 @@ mod kernels;
 mod loss;
 mod max_pool;
 mod pad;
+mod precision;
 mod shape;
 mod subsample;
 mod window;
@@ -50,6 +51,7 @@ pub use loss::{
 };
 pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
 pub use pad::{zero_pad, zero_pad_backward};
+pub use precision::Precision;
 pub use subsample::{Subsample, subsample, subsample_backward};
 pub use window::Pool;
 
