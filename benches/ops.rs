@@ -1,9 +1,9 @@
 //! Speed of the native operations at the shapes of ResNet50V2 and VGG16. Run by hand on a quiet machine:
-//! `cargo bench --bench ops [-- FILTER]`.
+//! `cargo bench --bench ops [-- [bf16] [FILTER]]`; `FT_INSTRUCTIONS=avx512` tries the kernels of lesser processors.
 
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ft::ops::{self, Backend, Conv2d, Needed, Padding};
 
 /// Name, and batch, image size, in, out, kernel, stride, padding.
@@ -42,13 +42,13 @@ fn random(shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).expect("tensor")
 }
 
-fn convolutions(filter: &str) {
+fn convolutions(filter: &str, dtype: DType) {
     println!("{:24} {:>10} {:>10} {:>10}  GFLOP/s", "convolution", "forward", "d input", "d kernel");
     for (name, [batch, size, inputs, outputs, kernel, stride, padding]) in CONVOLUTIONS {
         if !name.contains(filter) {
             continue;
         }
-        let input = random(&[batch, size, size, inputs]);
+        let input = random(&[batch, size, size, inputs]).to_dtype(dtype).expect("tensor");
         let weights = random(&[kernel, kernel, inputs, outputs]);
         let config = Conv2d { stride: (stride, stride), padding: Padding::symmetric(padding) };
         let forward = || ops::conv2d(Backend::Native, &input, &weights, None, &config, false).expect("forward");
@@ -70,7 +70,7 @@ fn convolutions(filter: &str) {
     }
 }
 
-fn norms(filter: &str) {
+fn norms(filter: &str, dtype: DType) {
     println!(
         "{:24} {:>10} {:>10} {:>10} {:>10} {:>10}  GB/s of input",
         "", "bn train", "backward", "bn frozen", "relu", "add+relu"
@@ -81,7 +81,7 @@ fn norms(filter: &str) {
         if !name.contains(filter) {
             continue;
         }
-        let (x, g) = (random(&shape), random(&shape));
+        let (x, g) = [random(&shape), random(&shape)].map(|t| t.to_dtype(dtype).expect("tensor")).into();
         let channel = random(&[shape[3]]);
         let (gamma, beta) = (Some(&channel), Some(&channel));
         let train = || ops::batch_norm_train(Backend::Native, &x, gamma, beta, 1e-5, true).expect("forward");
@@ -107,7 +107,7 @@ fn norms(filter: &str) {
                 ops::add_relu(Backend::Native, &x, &g).expect("add");
             }),
         ];
-        let bytes = (x.elem_count() * 4) as f64 / 1e9;
+        let bytes = (x.elem_count() * dtype.size_in_bytes()) as f64 / 1e9;
         print!("{name:24}");
         times.iter().for_each(|t| print!(" {:10.1}", bytes / t));
         println!();
@@ -115,7 +115,11 @@ fn norms(filter: &str) {
 }
 
 fn main() {
-    let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
-    convolutions(&filter);
-    norms(&filter);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let (precision, filters): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|a| a == "bf16");
+    let dtype = if precision.is_empty() { DType::F32 } else { DType::BF16 };
+    let filter = filters.concat();
+    println!("{} with {}", dtype.as_str(), ops::vector_instructions());
+    convolutions(&filter, dtype);
+    norms(&filter, dtype);
 }

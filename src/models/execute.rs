@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, anyhow};
-use candle_core::Tensor;
+use anyhow::{Context, Result, anyhow, ensure};
+use candle_core::{DType, Tensor};
 
 use super::graph::Graph;
 use super::layer::{BatchNorm, Op};
 use super::network::Network;
 use super::plan::{Demand, Kernel, Step, plan};
-use crate::ops::{self, Backend, BatchStatistics, Conv2d, MaxPoolIndices, Needed, Normalization};
+use crate::ops::{self, Backend, BatchStatistics, Conv2d, MaxPoolIndices, Needed, Normalization, Precision};
 
 /// How a pass treats layers that behave differently in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,8 @@ impl Executor<'_> {
         for input in steps.iter().flat_map(|s| &s.inputs) {
             uses[*input] += 1;
         }
-        let mut run = Forward { values, ..Forward::default() };
+        let values = values.into_iter().map(|(layer, value)| Ok((layer, self.in_precision(layer, value)?)));
+        let mut run = Forward { values: values.collect::<Result<_>>()?, ..Forward::default() };
         for step in steps {
             let inputs: Vec<Tensor> = step
                 .inputs
@@ -111,6 +112,7 @@ impl Executor<'_> {
             }
             let name = &self.graph.layers[step.output].name;
             let (output, saved) = self.step(&step, &inputs).with_context(|| format!("layer {name}"))?;
+            let output = self.in_precision(step.output, output)?;
             if let Saved::Statistics(statistics) = &saved
                 && let Kernel::BatchNorm { layer, .. } = step.kernel
             {
@@ -123,6 +125,19 @@ impl Executor<'_> {
         }
         run.values.retain(|layer, _| keep.contains(layer));
         Ok(run)
+    }
+
+    /// A layer's output, or its gradient, in the numbers of the network's precision: maps are bfloat16 if it is, what has lost
+    /// height and width (the head) stays `f32`.
+    fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
+        let is_map = self.graph.layers[layer].shape.dims().len() == 3;
+        let wanted = match self.network.precision() {
+            Precision::Bf16 if is_map => DType::BF16,
+            Precision::Bf16 => DType::F32,
+            Precision::F32 => return Ok(value),
+        };
+        ensure!(self.backend == Backend::Native, "bf16 runs on the CPU only; train with train.precision = \"f32\"");
+        Ok(if value.dtype() == wanted { value } else { value.to_dtype(wanted)? })
     }
 
     fn is_live(&self, layer: usize) -> bool {
@@ -362,6 +377,7 @@ impl Executor<'_> {
     }
 
     fn accumulate(&self, result: &mut Backward, layer: usize, gradient: Tensor) -> Result<()> {
+        let gradient = self.in_precision(layer, gradient)?;
         let total = match result.layers.remove(&layer) {
             Some(other) => ops::add(self.backend, &other, &gradient)?,
             None => gradient,

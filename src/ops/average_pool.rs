@@ -52,11 +52,14 @@ pub fn adaptive_avg_pool_backward(backend: Backend, input_shape: &[usize], grad:
     backward("adaptive_avg_pool_backward", backend, grad, image, &spans)
 }
 
-/// Mean over all pixels: `[batch, height, width, channels]` to `[batch, channels]`.
+/// Mean over all pixels: `[batch, height, width, channels]` to `[batch, channels]`; in `f32` for bfloat16 images.
 pub fn global_avg_pool(backend: Backend, input: &Tensor) -> Result<Tensor> {
     let image = Image::of("global_avg_pool", input)?;
     let spans = adaptive_spans("global_avg_pool", image, (1, 1))?;
-    let output = forward("global_avg_pool", backend, input, image, &spans)?;
+    let output = match runs_native("global_avg_pool", backend, input)? {
+        true => kernels::pool::average_forward(input, image, &spans, DType::F32)?,
+        false => forward("global_avg_pool", backend, input, image, &spans)?,
+    };
     Ok(output.reshape((image.batch, image.channels))?)
 }
 
@@ -105,7 +108,7 @@ fn adaptive_spans(operation: &str, image: Image, output: (usize, usize)) -> Resu
 
 fn forward(operation: &str, backend: Backend, input: &Tensor, image: Image, spans: &(Spans, Spans)) -> Result<Tensor> {
     if runs_native(operation, backend, input)? {
-        return kernels::pool::average_forward(input, image, spans);
+        return kernels::pool::average_forward(input, image, spans, input.dtype());
     }
     let rows = matrix(&spans.0, image.height, input.dtype(), input.device())?;
     let columns = matrix(&spans.1, image.width, input.dtype(), input.device())?;

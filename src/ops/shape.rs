@@ -50,8 +50,8 @@ pub(super) fn runs_native(operation: &str, backend: Backend, tensor: &Tensor) ->
         return Ok(false);
     }
     ensure!(
-        tensor.dtype() == DType::F32 && tensor.device().is_cpu(),
-        "{operation}: native kernels take f32 tensors on the CPU, found {:?} on {:?}; use Backend::Composed",
+        matches!(tensor.dtype(), DType::F32 | DType::BF16) && tensor.device().is_cpu(),
+        "{operation}: native kernels take f32 and bf16 tensors on the CPU, found {:?} on {:?}; use Backend::Composed",
         tensor.dtype(),
         tensor.device().location()
     );

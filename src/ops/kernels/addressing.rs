@@ -90,7 +90,13 @@ impl Addressing {
 
     /// The run of values at a tap; `None` in the padding.
     #[inline(always)]
-    pub fn values<'a>(&self, source: &'a [f32], at: Position, (row, column): (isize, isize)) -> Option<&'a [f32]> {
+    pub fn values<'a>(&self, source: &'a [f32], at: Position, tap: (isize, isize)) -> Option<&'a [f32]> {
+        self.start(at, tap).map(|start| &source[start..start + self.run])
+    }
+
+    /// Where the run of values at a tap begins; `None` in the padding.
+    #[inline(always)]
+    pub fn start(&self, at: Position, (row, column): (isize, isize)) -> Option<usize> {
         let Image { height, width, channels, .. } = self.source;
         // Negative numbers wrap around to large ones.
         let y = ((at.row * self.step.0) as isize + row) as usize;
@@ -98,8 +104,7 @@ impl Addressing {
         if y >= height || x >= width {
             return None;
         }
-        let start = ((at.image * height + y) * width + x) * channels;
-        Some(&source[start..start + self.run])
+        Some(((at.image * height + y) * width + x) * channels)
     }
 }
 

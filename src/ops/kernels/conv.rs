@@ -3,12 +3,18 @@
 use std::mem::MaybeUninit;
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use half::bf16;
 
 use super::addressing::{Addressing, Target};
+use super::block::Element;
+use super::block_operands::{Depth, Panels as BlockPanels};
+use super::block_product::BlockProduct;
 use super::correlate::correlate;
 use super::memory::{filled, tensor, with_values};
 use super::product::{Panels, Product};
+use super::simd::Level;
+use super::block_correlate;
 use crate::ops::conv2d::ConvShape;
 use crate::ops::shape::Image;
 use crate::ops::window::Window;
@@ -30,7 +36,27 @@ fn padded(input: &Tensor, shape: &ConvShape) -> Result<(Tensor, ConvShape)> {
     Ok((padded, ConvShape { input: image, window, ..*shape }))
 }
 
-/// `[batch, output height, output width, out]`, with bias and ReLU if asked for.
+/// How the products of a convolution are computed.
+enum Way {
+    /// Tiles of `f32` sums in vector registers.
+    Tiles,
+    /// Blocks of `f32` values in three parts each.
+    BlocksOfF32,
+    /// Blocks of bfloat16 values.
+    BlocksOfBf16,
+}
+
+impl Way {
+    fn of(input: &Tensor) -> Self {
+        match input.dtype() {
+            DType::BF16 => Self::BlocksOfBf16,
+            _ if Level::detect() == Level::Amx => Self::BlocksOfF32,
+            _ => Self::Tiles,
+        }
+    }
+}
+
+/// `[batch, output height, output width, out]` in the type of `input`, with bias and ReLU if asked for.
 pub fn forward(
     input: &Tensor,
     kernel: &Tensor,
@@ -39,33 +65,81 @@ pub fn forward(
     relu: bool,
 ) -> Result<Tensor> {
     let (input, shape) = padded(input, shape)?;
-    let addressing = Addressing::of_taps(&shape);
+    let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
+    match Way::of(&input) {
+        Way::Tiles => tile_forward(&input, kernel, bias.as_deref(), &shape, relu),
+        Way::BlocksOfF32 => block_forward::<f32>(&input, kernel, bias.as_deref(), &shape, relu),
+        Way::BlocksOfBf16 => block_forward::<bf16>(&input, kernel, bias.as_deref(), &shape, relu),
+    }
+}
+
+fn tile_forward(
+    input: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&[f32]>,
+    shape: &ConvShape,
+    relu: bool,
+) -> Result<Tensor> {
+    let addressing = Addressing::of_taps(shape);
     with_values!(source = input, weights = kernel; {
         let panels = Panels::of_columns(weights, addressing.depth(), shape.output.channels);
-        let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
         let target = Target::whole(shape.output);
-        let product = Product { addressing: &addressing, source, panels: &panels, bias: bias.as_deref(), relu, target };
+        let product = Product { addressing: &addressing, source, panels: &panels, bias, relu, target };
         // SAFETY: the product writes all channels of every output pixel.
         let output = unsafe { filled(elements(shape.output), |output| product.write(output)) };
         tensor(output, &shape.output.dims())
     })
 }
 
-/// `[batch, height, width, in]`: a convolution of `grad` with the transposed kernel. With a stride, input pixels fall
-/// into phases that see different taps of the kernel; each phase is a product of its own.
+fn block_forward<T: Element>(
+    input: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&[f32]>,
+    shape: &ConvShape,
+    relu: bool,
+) -> Result<Tensor> {
+    let addressing = Addressing::of_taps(shape);
+    with_values!(source: T = input, weights = kernel; {
+        let panels = BlockPanels::of_columns(weights, Depth::of(&addressing), shape.output.channels, T::PARTS);
+        let target = Target::whole(shape.output);
+        let product = BlockProduct::<T> { addressing: &addressing, source, panels: &panels, bias, relu, target };
+        // SAFETY: the product writes all channels of every output pixel.
+        let output = unsafe { filled(elements(shape.output), |output| product.write(output)) };
+        tensor(output, &shape.output.dims())
+    })
+}
+
+/// `[batch, height, width, in]` in the type of `grad`: a convolution of `grad` with the transposed kernel. With a stride, input
+/// pixels fall into phases that see different taps of the kernel; each phase is a product of its own.
 pub fn input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    let (inputs, outputs) = (shape.input.channels, shape.output.channels);
+    match Way::of(grad) {
+        Way::Tiles => tile_input_gradient(kernel, grad, shape),
+        Way::BlocksOfF32 => block_input_gradient::<f32>(kernel, grad, shape),
+        Way::BlocksOfBf16 => block_input_gradient::<bf16>(kernel, grad, shape),
+    }
+}
+
+/// For each phase of the input's pixels its first pixel, the taps through which the output sees it and where their
+/// matrices begin in the kernel.
+fn phases(shape: &ConvShape) -> impl Iterator<Item = ((usize, usize), Addressing, Vec<usize>)> + '_ {
     let stride = shape.window.stride;
-    let phases = (0..stride.0.min(shape.input.height))
-        .flat_map(|row| (0..stride.1.min(shape.input.width)).map(move |column| (row, column)));
+    let matrix = shape.input.channels * shape.output.channels;
+    let firsts = (0..stride.0.min(shape.input.height))
+        .flat_map(move |row| (0..stride.1.min(shape.input.width)).map(move |column| (row, column)));
+    firsts.map(move |first| {
+        let (addressing, taps) = Addressing::of_phase(shape, first);
+        let starts = taps.iter().map(|(i, j)| (i * shape.window.kernel.1 + j) * matrix).collect();
+        (first, addressing, starts)
+    })
+}
+
+fn tile_input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
+    let (inputs, outputs) = (shape.input.channels, shape.output.channels);
     with_values!(source = grad, weights = kernel; {
         let write = |output: &mut [MaybeUninit<f32>]| {
-            for first in phases {
-                let (addressing, taps) = Addressing::of_phase(shape, first);
-                let starts: Vec<usize> =
-                    taps.iter().map(|(i, j)| (i * shape.window.kernel.1 + j) * inputs * outputs).collect();
+            for (first, addressing, starts) in phases(shape) {
                 let panels = Panels::of_transposed(weights, &starts, outputs, inputs);
-                let target = Target::phase(shape.input, first, stride);
+                let target = Target::phase(shape.input, first, shape.window.stride);
                 Product { addressing: &addressing, source, panels: &panels, bias: None, relu: false, target }
                     .write(output);
             }
@@ -76,15 +150,40 @@ pub fn input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Resu
     })
 }
 
-/// `[kernel_height, kernel_width, in, out]`.
+fn block_input_gradient<T: Element>(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
+    let (inputs, outputs) = (shape.input.channels, shape.output.channels);
+    with_values!(source: T = grad, weights = kernel; {
+        let write = |output: &mut [MaybeUninit<T>]| {
+            for (first, addressing, starts) in phases(shape) {
+                let panels = BlockPanels::of_transposed(weights, &starts, outputs, inputs, T::PARTS);
+                let target = Target::phase(shape.input, first, shape.window.stride);
+                BlockProduct { addressing: &addressing, source, panels: &panels, bias: None, relu: false, target }
+                    .write(output);
+            }
+        };
+        // SAFETY: every input pixel is in one phase, and its product writes all its channels (zeros without taps).
+        let output = unsafe { filled(elements(shape.input), write) };
+        tensor(output, &shape.input.dims())
+    })
+}
+
+/// `[kernel_height, kernel_width, in, out]` in `f32`. `input` and `grad` are of the same type.
 pub fn kernel_gradient(input: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
     let (rows, columns) = shape.window.kernel;
     let dims = [rows, columns, shape.input.channels, shape.output.channels];
     let (input, shape) = padded(input, shape)?;
-    with_values!(source = input, grad = grad; {
-        let sums = correlate(&Addressing::of_taps(&shape), source, grad, shape.output.channels);
-        tensor(sums, &dims)
-    })
+    let addressing = Addressing::of_taps(&shape);
+    let outputs = shape.output.channels;
+    let sums = match Way::of(&input) {
+        Way::Tiles => with_values!(source = input, grad = grad; correlate(&addressing, source, grad, outputs)),
+        Way::BlocksOfF32 => {
+            with_values!(source = input, grad = grad; block_correlate::correlate(&addressing, source, grad, outputs))
+        }
+        Way::BlocksOfBf16 => {
+            with_values!(source: bf16 = input, grad: bf16 = grad; block_correlate::correlate(&addressing, source, grad, outputs))
+        }
+    };
+    tensor(sums, &dims)
 }
 
 fn elements(image: Image) -> usize {

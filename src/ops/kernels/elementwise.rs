@@ -3,7 +3,8 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::memory::{PIECE, tensor, with_values, written};
+use super::block::Element;
+use super::memory::{PIECE, by_element, tensor, with_values, written};
 use super::simd::vectorised;
 
 /// `max(v, 0)`; keeps NaN, so that a broken computation stays visible.
@@ -38,7 +39,11 @@ pub fn leaky_relu_backward(x: &Tensor, grad: &Tensor, divisor: f32) -> Result<Te
 }
 
 fn unary(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
-    with_values!(values = x; {
+    by_element!(x, T => unary_of::<T>(x, f))
+}
+
+fn unary_of<T: Element>(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
+    with_values!(values: T = x; {
         // SAFETY: the pieces of input and output have the same length, so every element is written.
         let output = unsafe {
             written(values.len(), PIECE, |index, piece| {
@@ -46,7 +51,7 @@ fn unary(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
                 let source = &values[start..start + piece.len()];
                 vectorised(|| {
                     for (out, &v) in piece.iter_mut().zip(source) {
-                        out.write(f(v));
+                        out.write(T::rounded(f(v.to_f32())));
                     }
                 });
             })
@@ -56,7 +61,11 @@ fn unary(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
 }
 
 fn binary(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
-    with_values!(left = a, right = b; {
+    by_element!(a, T => binary_of::<T>(a, b, f))
+}
+
+fn binary_of<T: Element>(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
+    with_values!(left: T = a, right: T = b; {
         anyhow::ensure!(left.len() == right.len(), "operands of shapes {:?} and {:?}", a.dims(), b.dims());
         // SAFETY: the pieces of inputs and output have the same length, so every element is written.
         let output = unsafe {
@@ -65,7 +74,7 @@ fn binary(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<
                 let (left, right) = (&left[range.clone()], &right[range]);
                 vectorised(|| {
                     for ((out, &l), &r) in piece.iter_mut().zip(left).zip(right) {
-                        out.write(f(l, r));
+                        out.write(T::rounded(f(l.to_f32(), r.to_f32())));
                     }
                 });
             })

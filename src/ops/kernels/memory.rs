@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Storage, Tensor};
+use candle_core::{Device, Storage, Tensor, WithDType};
 use rayon::prelude::*;
 
 /// Elements of one piece of an elementwise operation: 256 KiB, a fraction of the L2 cache.
@@ -17,12 +17,12 @@ pub struct Values<G> {
 }
 
 impl<G: std::ops::Deref<Target = Storage>> Values<G> {
-    /// Fails if the tensor is not f32 on the CPU.
-    pub fn get(&self) -> Result<&[f32]> {
+    /// Fails if the tensor is not of this type on the CPU.
+    pub fn get<T: WithDType>(&self) -> Result<&[T]> {
         let Storage::Cpu(storage) = &*self.guard else {
             bail!("native kernels take tensors on the CPU");
         };
-        let all = storage.as_slice::<f32>()?;
+        let all = storage.as_slice::<T>()?;
         match all.get(self.range.clone()) {
             Some(values) => Ok(values),
             None => bail!("a tensor's layout {:?} lies outside its storage of {} values", self.range, all.len()),
@@ -30,18 +30,38 @@ impl<G: std::ops::Deref<Target = Storage>> Values<G> {
     }
 }
 
-/// Runs `$body` with `$name` bound to the values of each tensor as `&[f32]`, in row-major order.
+/// Runs `$body` with `$name` bound to the values of each tensor as a slice, in row-major order: of the type that is named with it,
+/// else of `f32`.
 macro_rules! with_values {
-    ($($name:ident = $tensor:expr),+ ; $body:expr) => {{
+    ($($name:ident $(: $element:ty)? = $tensor:expr),+ ; $body:expr) => {{
         $(
             let contiguous = $tensor.contiguous()?;
             let held = $crate::ops::kernels::memory::hold(&contiguous)?;
-            let $name = held.get()?;
+            let $name = $crate::ops::kernels::memory::with_values!(@get held $($element)?);
         )+
         $body
     }};
+    (@get $held:ident $element:ty) => { $held.get::<$element>()? };
+    (@get $held:ident) => { $held.get::<f32>()? };
 }
 pub(super) use with_values;
+
+/// Runs `$body` with `$element` standing for the type of a tensor's values.
+macro_rules! by_element {
+    ($tensor:expr, $element:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::BF16 => {
+                type $element = half::bf16;
+                $body
+            }
+            _ => {
+                type $element = f32;
+                $body
+            }
+        }
+    };
+}
+pub(super) use by_element;
 
 /// Locks a contiguous tensor's storage for reading.
 pub fn hold(tensor: &Tensor) -> Result<Values<impl std::ops::Deref<Target = Storage> + '_>> {
@@ -53,7 +73,7 @@ pub fn hold(tensor: &Tensor) -> Result<Values<impl std::ops::Deref<Target = Stor
 }
 
 /// A tensor on the CPU that takes `values` over.
-pub fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
+pub fn tensor<T: WithDType>(values: Vec<T>, dims: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, dims, &Device::Cpu)?)
 }
 
@@ -79,8 +99,8 @@ pub unsafe fn written<T: Send>(
 ///
 /// # Safety
 /// `write` must write every element.
-pub unsafe fn filled(length: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
-    let mut values: Vec<f32> = Vec::with_capacity(length);
+pub unsafe fn filled<T>(length: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut values: Vec<T> = Vec::with_capacity(length);
     write(values.spare_capacity_mut().split_at_mut(length).0);
     // SAFETY: the capacity is at least `length`, and by the caller's promise all these elements were written.
     unsafe { values.set_len(length) };
@@ -89,32 +109,32 @@ pub unsafe fn filled(length: usize, write: impl FnOnce(&mut [MaybeUninit<f32>]))
 
 /// Writes `values` and zeros after them.
 #[inline(always)]
-pub fn copy_padded(out: &mut [MaybeUninit<f32>], values: &[f32]) {
+pub fn copy_padded<T: Copy + Default>(out: &mut [MaybeUninit<T>], values: &[T]) {
     let (used, rest) = out.split_at_mut(values.len());
     for (out, &value) in used.iter_mut().zip(values) {
         out.write(value);
     }
     for out in rest {
-        out.write(0.0);
+        out.write(T::default());
     }
 }
 
 /// An output that several threads write at different places.
-pub struct Shared {
-    start: *mut f32,
+pub struct Shared<T = f32> {
+    start: *mut T,
     length: usize,
 }
 
 // SAFETY: it only hands out pointers; whoever writes through them promises that no two threads write the same place.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    pub fn new(output: &mut [MaybeUninit<f32>]) -> Self {
+impl<T> Shared<T> {
+    pub fn new(output: &mut [MaybeUninit<T>]) -> Self {
         Self { start: output.as_mut_ptr().cast(), length: output.len() }
     }
 
     /// A pointer to `count` values from `offset` on, which lie in the output.
-    pub fn at(&self, offset: usize, count: usize) -> *mut f32 {
+    pub fn at(&self, offset: usize, count: usize) -> *mut T {
         assert!(offset + count <= self.length, "{count} values at {offset} of {}", self.length);
         // SAFETY: the offset lies in the output, as just checked.
         unsafe { self.start.add(offset) }

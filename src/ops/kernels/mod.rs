@@ -4,6 +4,11 @@
 //! order, so its results are the same to the bit with any number of threads. This is the only module with `unsafe`.
 
 mod addressing;
+mod amx;
+pub(super) mod block;
+mod block_correlate;
+mod block_operands;
+mod block_product;
 pub(super) mod binary;
 pub(super) mod conv;
 mod correlate;

@@ -6,8 +6,9 @@ use anyhow::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::block::Element;
 use super::elementwise::rectified;
-use super::memory::{tensor, with_values, written};
+use super::memory::{by_element, tensor, with_values, written};
 use super::reduce::{add_rows, block_rows, total};
 use super::simd::vectorised;
 use crate::ops::Normalization;
@@ -17,8 +18,12 @@ use crate::ops::Normalization;
 /// Each block of rows gives its mean and its squared deviations from that mean while it is in the cache; blocks are
 /// then merged in f64 (Chan, Golub, LeVeque 1979), so that a large mean does not cost accuracy.
 pub fn statistics(input: &Tensor) -> Result<(Tensor, Tensor)> {
+    by_element!(input, T => statistics_of::<T>(input))
+}
+
+fn statistics_of<T: Element>(input: &Tensor) -> Result<(Tensor, Tensor)> {
     let channels = input.dims().last().copied().unwrap_or(1).max(1);
-    with_values!(values = input; {
+    with_values!(values: T = input; {
         let blocks: Vec<(usize, Vec<f32>, Vec<f32>)> = values
             .par_chunks(block_rows(channels) * channels)
             .map(|block| vectorised(|| block_statistics(block, channels)))
@@ -43,7 +48,7 @@ pub fn statistics(input: &Tensor) -> Result<(Tensor, Tensor)> {
 /// Number of rows, mean, and sum of squared deviations from the mean. The mean is rounded to f32, and the deviations
 /// are those from the true mean: `sum (x - m)^2 - (sum (x - m))^2 / n`.
 #[inline(always)]
-fn block_statistics(block: &[f32], channels: usize) -> (usize, Vec<f32>, Vec<f32>) {
+fn block_statistics<T: Element>(block: &[T], channels: usize) -> (usize, Vec<f32>, Vec<f32>) {
     let rows = block.len() / channels;
     let mut mean = vec![0f32; channels];
     add_rows(&mut mean, block);
@@ -51,7 +56,8 @@ fn block_statistics(block: &[f32], channels: usize) -> (usize, Vec<f32>, Vec<f32
     let mut deviations = vec![0f32; channels];
     for row in block.chunks_exact(channels) {
         for ((sum, &v), &m) in deviations.iter_mut().zip(row).zip(&mean) {
-            *sum += (v - m) * (v - m);
+            let deviation = v.to_f32() - m;
+            *sum += deviation * deviation;
         }
     }
     (rows, mean, deviations)
@@ -65,8 +71,18 @@ fn normalised(x: f32, mean: f32, scale: f32, beta: f32) -> f32 {
 
 /// `(input - mean) * scale + beta`, and its ReLU if asked for.
 pub fn apply(input: &Tensor, mean: &Tensor, scale: &Tensor, beta: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+    by_element!(input, T => apply_to::<T>(input, mean, scale, beta, relu))
+}
+
+fn apply_to<T: Element>(
+    input: &Tensor,
+    mean: &Tensor,
+    scale: &Tensor,
+    beta: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
     let zeros = mean.zeros_like()?;
-    with_values!(values = input, mean = mean, scale = scale, beta = beta.unwrap_or(&zeros); {
+    with_values!(values: T = input, mean = mean, scale = scale, beta = beta.unwrap_or(&zeros); {
         let channels = mean.len().max(1);
         let size = block_rows(channels) * channels;
         // SAFETY: pieces are whole rows and as long as those of the input, so every element is written.
@@ -78,8 +94,8 @@ pub fn apply(input: &Tensor, mean: &Tensor, scale: &Tensor, beta: Option<&Tensor
                     for (out, row) in piece.chunks_exact_mut(channels).zip(source.chunks_exact(channels)) {
                         let (out, row) = (&mut out[..channels], &row[..channels]);
                         for c in 0..channels {
-                            let y = normalised(row[c], mean[c], scale[c], beta[c]);
-                            out[c].write(if relu { rectified(y) } else { y });
+                            let y = normalised(row[c].to_f32(), mean[c], scale[c], beta[c]);
+                            out[c].write(T::rounded(if relu { rectified(y) } else { y }));
                         }
                     }
                 });
@@ -97,10 +113,19 @@ pub fn gradient_sums(
     mean: &Tensor,
     mask: Option<(&Tensor, Option<&Tensor>)>,
 ) -> Result<(Tensor, Tensor)> {
+    by_element!(input, T => gradient_sums_of::<T>(input, grad, mean, mask))
+}
+
+fn gradient_sums_of<T: Element>(
+    input: &Tensor,
+    grad: &Tensor,
+    mean: &Tensor,
+    mask: Option<(&Tensor, Option<&Tensor>)>,
+) -> Result<(Tensor, Tensor)> {
     let zeros = mean.zeros_like()?;
     let (scale, beta) = mask.map_or((&zeros, &zeros), |(scale, beta)| (scale, beta.unwrap_or(&zeros)));
     let masked = mask.is_some();
-    with_values!(x = input, g = grad, mean = mean, scale = scale, beta = beta; {
+    with_values!(x: T = input, g: T = grad, mean = mean, scale = scale, beta = beta; {
         let channels = mean.len().max(1);
         let size = block_rows(channels) * channels;
         let parameters = [&mean[..channels], &scale[..channels], &beta[..channels]];
@@ -108,8 +133,8 @@ pub fn gradient_sums(
             .par_chunks(size)
             .zip(g.par_chunks(size))
             .map(|(x, g)| match masked {
-                true => vectorised(|| block_sums::<true>(x, g, parameters)),
-                false => vectorised(|| block_sums::<false>(x, g, parameters)),
+                true => vectorised(|| block_sums::<T, true>(x, g, parameters)),
+                false => vectorised(|| block_sums::<T, false>(x, g, parameters)),
             })
             .collect();
         let (plain, centred) = partial.into_iter().unzip();
@@ -125,7 +150,7 @@ fn kept<const MASKED: bool>(grad: f32, normalised: f32) -> f32 {
 }
 
 #[inline(always)]
-fn block_sums<const MASKED: bool>(x: &[f32], g: &[f32], [mean, scale, beta]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
+fn block_sums<T: Element, const MASKED: bool>(x: &[T], g: &[T], [mean, scale, beta]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let channels = mean.len();
     let (mut plain, mut centred) = (vec![0f32; channels], vec![0f32; channels]);
     for (x, g) in x.chunks_exact(channels).zip(g.chunks_exact(channels)) {
@@ -133,9 +158,10 @@ fn block_sums<const MASKED: bool>(x: &[f32], g: &[f32], [mean, scale, beta]: [&[
         let (plain, centred, x, g) = (&mut plain[..channels], &mut centred[..channels], &x[..channels], &g[..channels]);
         let (scale, beta) = (&scale[..channels], &beta[..channels]);
         for c in 0..channels {
-            let grad = kept::<MASKED>(g[c], normalised(x[c], mean[c], scale[c], beta[c]));
+            let x = x[c].to_f32();
+            let grad = kept::<MASKED>(g[c].to_f32(), normalised(x, mean[c], scale[c], beta[c]));
             plain[c] += grad;
-            centred[c] += grad * (x[c] - mean[c]);
+            centred[c] += grad * (x - mean[c]);
         }
     }
     (plain, centred)
@@ -151,10 +177,21 @@ pub fn input_gradient(
     corrections: Option<&(Tensor, Tensor)>,
     relu: bool,
 ) -> Result<Tensor> {
+    by_element!(input, T => input_gradient_of::<T>(input, grad, normalization, scale, corrections, relu))
+}
+
+fn input_gradient_of<T: Element>(
+    input: &Tensor,
+    grad: &Tensor,
+    normalization: &Normalization,
+    scale: &Tensor,
+    corrections: Option<&(Tensor, Tensor)>,
+    relu: bool,
+) -> Result<Tensor> {
     let zeros = scale.zeros_like()?;
     let beta = normalization.beta.unwrap_or(&zeros);
     let (plain, centred) = corrections.map_or((&zeros, &zeros), |(plain, centred)| (plain, centred));
-    with_values!(x = input, g = grad, mean = normalization.mean, scale = scale, beta = beta, plain = plain, centred = centred; {
+    with_values!(x: T = input, g: T = grad, mean = normalization.mean, scale = scale, beta = beta, plain = plain, centred = centred; {
         let channels = mean.len().max(1);
         let size = block_rows(channels) * channels;
         // SAFETY: pieces are whole rows and as long as those of the input, so every element is written.
@@ -164,10 +201,10 @@ pub fn input_gradient(
                 let (x, g) = (&x[range.clone()], &g[range]);
                 let parameters = [mean, scale, beta, plain, centred];
                 match (relu, corrections.is_some()) {
-                    (true, true) => vectorised(|| block_gradient::<true, true>(piece, x, g, parameters)),
-                    (true, false) => vectorised(|| block_gradient::<true, false>(piece, x, g, parameters)),
-                    (false, true) => vectorised(|| block_gradient::<false, true>(piece, x, g, parameters)),
-                    (false, false) => vectorised(|| block_gradient::<false, false>(piece, x, g, parameters)),
+                    (true, true) => vectorised(|| block_gradient::<T, true, true>(piece, x, g, parameters)),
+                    (true, false) => vectorised(|| block_gradient::<T, true, false>(piece, x, g, parameters)),
+                    (false, true) => vectorised(|| block_gradient::<T, false, true>(piece, x, g, parameters)),
+                    (false, false) => vectorised(|| block_gradient::<T, false, false>(piece, x, g, parameters)),
                 }
             })
         };
@@ -177,10 +214,10 @@ pub fn input_gradient(
 
 /// Writes whole rows of the gradient with respect to the input.
 #[inline(always)]
-fn block_gradient<const MASKED: bool, const CORRECTED: bool>(
-    out: &mut [MaybeUninit<f32>],
-    x: &[f32],
-    g: &[f32],
+fn block_gradient<T: Element, const MASKED: bool, const CORRECTED: bool>(
+    out: &mut [MaybeUninit<T>],
+    x: &[T],
+    g: &[T],
     [mean, scale, beta, plain, centred]: [&[f32]; 5],
 ) {
     let channels = mean.len();
@@ -190,9 +227,10 @@ fn block_gradient<const MASKED: bool, const CORRECTED: bool>(
     for ((out, x), g) in rows {
         let (out, x, g) = (&mut out[..channels], &x[..channels], &g[..channels]);
         for c in 0..channels {
-            let grad = kept::<MASKED>(g[c], normalised(x[c], mean[c], scale[c], beta[c]));
-            let corrected = if CORRECTED { grad - plain[c] - (x[c] - mean[c]) * centred[c] } else { grad };
-            out[c].write(scale[c] * corrected);
+            let x = x[c].to_f32();
+            let grad = kept::<MASKED>(g[c].to_f32(), normalised(x, mean[c], scale[c], beta[c]));
+            let corrected = if CORRECTED { grad - plain[c] - (x - mean[c]) * centred[c] } else { grad };
+            out[c].write(T::rounded(scale[c] * corrected));
         }
     }
 }

@@ -4,10 +4,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::memory::{tensor, with_values, written};
+use super::block::Element;
+use super::memory::{by_element, tensor, with_values, written};
 use super::simd::vectorised;
 use crate::ops::average_pool::Spans;
 use crate::ops::shape::Image;
@@ -21,12 +22,21 @@ fn span(index: usize, kernel: usize, stride: usize, before: usize, size: usize) 
 
 /// Maxima `[batch, output height, output width, channels]` and their positions `row * width + column` in the image.
 pub fn max_forward(input: &Tensor, image: Image, output: Image, window: Window) -> Result<(Tensor, Vec<u32>)> {
+    by_element!(input, T => max_forward_of::<T>(input, image, output, window))
+}
+
+fn max_forward_of<T: Element>(
+    input: &Tensor,
+    image: Image,
+    output: Image,
+    window: Window,
+) -> Result<(Tensor, Vec<u32>)> {
     let Image { height, width, channels, .. } = image;
     let row_length = output.width * channels;
     let count = output.batch * output.height * row_length;
-    with_values!(values = input; {
+    with_values!(values: T = input; {
         let mut positions: Vec<u32> = Vec::with_capacity(count);
-        let mut maxima: Vec<f32> = Vec::with_capacity(count);
+        let mut maxima: Vec<T> = Vec::with_capacity(count);
         let rows = maxima.spare_capacity_mut()[..count]
             .par_chunks_mut(row_length)
             .zip(positions.spare_capacity_mut()[..count].par_chunks_mut(row_length));
@@ -53,10 +63,10 @@ pub fn max_forward(input: &Tensor, image: Image, output: Image, window: Window) 
 
 /// The first maximum of each channel over some pixels of an image.
 #[inline(always)]
-fn window_maximum(
-    values: &[f32],
+fn window_maximum<T: Element>(
+    values: &[T],
     pixels: impl Iterator<Item = usize>,
-    best: &mut [MaybeUninit<f32>],
+    best: &mut [MaybeUninit<T>],
     position: &mut [MaybeUninit<u32>],
 ) {
     let channels = best.len();
@@ -72,7 +82,7 @@ fn window_maximum(
         for ((best, position), &v) in best.iter_mut().zip(position.iter_mut()).zip(candidates) {
             // SAFETY: the first tap wrote both.
             let (old, old_position) = unsafe { (best.assume_init(), position.assume_init()) };
-            let better = v > old;
+            let better = v.to_f32() > old.to_f32();
             best.write(if better { v } else { old });
             position.write(if better { pixel as u32 } else { old_position });
         }
@@ -81,31 +91,56 @@ fn window_maximum(
 
 /// Adds each gradient at the position of its maximum.
 pub fn max_backward(grad: &Tensor, positions: &[u32], image: Image) -> Result<Tensor> {
-    let (per_image, channels) = (image.height * image.width * image.channels, image.channels);
-    let per_output = positions.len() / image.batch;
-    let mut output = vec![0f32; image.batch * per_image];
-    with_values!(grad = grad; {
-        output
-            .par_chunks_mut(per_image)
-            .zip(grad.par_chunks(per_output).zip(positions.par_chunks(per_output)))
-            .for_each(|(output, (grad, positions))| {
-                for (grad, positions) in grad.chunks_exact(channels).zip(positions.chunks_exact(channels)) {
-                    for (channel, (&g, &position)) in grad.iter().zip(positions).enumerate() {
-                        output[position as usize * channels + channel] += g;
-                    }
-                }
-            });
-    });
-    tensor(output, &image.dims())
+    by_element!(grad, T => max_backward_of::<T>(grad, positions, image))
 }
 
-/// Weighted sums over spans of rows and columns.
-pub fn average_forward(input: &Tensor, image: Image, (rows, columns): &(Spans, Spans)) -> Result<Tensor> {
+fn max_backward_of<T: Element>(grad: &Tensor, positions: &[u32], image: Image) -> Result<Tensor> {
+    let (per_image, channels) = (image.height * image.width * image.channels, image.channels);
+    let per_output = positions.len() / image.batch;
+    with_values!(grad: T = grad; {
+        let sums = image_sums::<T>(image.batch, per_image, |index, output| {
+            let range = index * per_output..(index + 1) * per_output;
+            let grads = grad[range.clone()].chunks_exact(channels);
+            for (grad, positions) in grads.zip(positions[range].chunks_exact(channels)) {
+                for (channel, (&g, &position)) in grad.iter().zip(positions).enumerate() {
+                    output[position as usize * channels + channel] += g.to_f32();
+                }
+            }
+        });
+        tensor(sums, &image.dims())
+    })
+}
+
+/// For each image `per_image` sums, which `add` adds to zeros in `f32`.
+fn image_sums<T: Element>(batch: usize, per_image: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<T> {
+    let add = |index: usize, sums: &mut [T]| {
+        let mut exact = vec![0f32; per_image];
+        add(index, &mut exact);
+        vectorised(|| sums.iter_mut().zip(&exact).for_each(|(sum, &v)| *sum = T::rounded(v)));
+    };
+    let mut sums = vec![T::default(); batch * per_image];
+    sums.par_chunks_mut(per_image.max(1)).enumerate().for_each(|(index, sums)| add(index, sums));
+    sums
+}
+
+/// Weighted sums over spans of rows and columns, in the type of `input` or in `f32`.
+pub fn average_forward(input: &Tensor, image: Image, spans: &(Spans, Spans), to: DType) -> Result<Tensor> {
+    match to {
+        DType::F32 => by_element!(input, T => average_forward_of::<T, f32>(input, image, spans)),
+        _ => by_element!(input, T => average_forward_of::<T, T>(input, image, spans)),
+    }
+}
+
+fn average_forward_of<T: Element, O: Element>(
+    input: &Tensor,
+    image: Image,
+    (rows, columns): &(Spans, Spans),
+) -> Result<Tensor> {
     let Image { height, width, channels, .. } = image;
     let output = image.resized((rows.len(), columns.len()));
-    with_values!(values = input; {
+    with_values!(values: T = input; {
         // SAFETY: a piece is one output row, and `sum_window` writes all channels of each of its pixels.
-        let sums = unsafe {
+        let sums: Vec<O> = unsafe {
             written(output.dims().iter().product(), output.width * channels, |index, piece| {
                 let values = &values[index / rows.len() * height * width * channels..][..height * width * channels];
                 let (span, weight) = &rows[index % rows.len()];
@@ -120,37 +155,44 @@ pub fn average_forward(input: &Tensor, image: Image, (rows, columns): &(Spans, S
 }
 
 #[inline(always)]
-fn sum_window(values: &[f32], pixels: impl Iterator<Item = usize>, weight: f32, out: &mut [MaybeUninit<f32>]) {
+fn sum_window<T: Element, O: Element>(
+    values: &[T],
+    pixels: impl Iterator<Item = usize>,
+    weight: f32,
+    out: &mut [MaybeUninit<O>],
+) {
     let channels = out.len();
     let mut sums = vec![0f32; channels];
     for pixel in pixels {
         for (sum, &v) in sums.iter_mut().zip(&values[pixel * channels..(pixel + 1) * channels]) {
-            *sum += v;
+            *sum += v.to_f32();
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
-        out.write(sum * weight);
+        out.write(O::rounded(sum * weight));
     }
 }
 
-/// The transpose of [`average_forward`].
-pub fn average_backward(grad: &Tensor, image: Image, (rows, columns): &(Spans, Spans)) -> Result<Tensor> {
-    let Image { height, width, channels, .. } = image;
-    let mut output = vec![0f32; image.dims().iter().product()];
-    with_values!(grad = grad; {
-        output
-            .par_chunks_mut(height * width * channels)
-            .zip(grad.par_chunks(rows.len() * columns.len() * channels))
-            .for_each(|(output, grad)| {
-                let windows = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
-                for (((ys, row_weight), (xs, column_weight)), grad) in windows.zip(grad.chunks_exact(channels)) {
-                    let weight = (row_weight * column_weight) as f32;
-                    for pixel in ys.clone().flat_map(|y| xs.clone().map(move |x| y * width + x)) {
-                        let target = &mut output[pixel * channels..(pixel + 1) * channels];
-                        vectorised(|| target.iter_mut().zip(grad).for_each(|(t, &g)| *t += g * weight));
-                    }
+/// The transpose of [`average_forward`], in the type of `grad`.
+pub fn average_backward(grad: &Tensor, image: Image, spans: &(Spans, Spans)) -> Result<Tensor> {
+    by_element!(grad, T => average_backward_of::<T>(grad, image, spans))
+}
+
+fn average_backward_of<T: Element>(grad: &Tensor, image: Image, (rows, columns): &(Spans, Spans)) -> Result<Tensor> {
+    let Image { batch, height, width, channels } = image;
+    let per_output = rows.len() * columns.len() * channels;
+    with_values!(grad: T = grad; {
+        let sums = image_sums::<T>(batch, height * width * channels, |index, output| {
+            let grad = &grad[index * per_output..(index + 1) * per_output];
+            let windows = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+            for (((ys, row_weight), (xs, column_weight)), grad) in windows.zip(grad.chunks_exact(channels)) {
+                let weight = (row_weight * column_weight) as f32;
+                for pixel in ys.clone().flat_map(|y| xs.clone().map(move |x| y * width + x)) {
+                    let target = &mut output[pixel * channels..(pixel + 1) * channels];
+                    vectorised(|| target.iter_mut().zip(grad).for_each(|(t, &g)| *t += g.to_f32() * weight));
                 }
-            });
-    });
-    tensor(output, &image.dims())
+            }
+        });
+        tensor(sums, &image.dims())
+    })
 }

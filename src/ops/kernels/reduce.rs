@@ -4,7 +4,8 @@ use anyhow::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::memory::{tensor, with_values};
+use super::block::Element;
+use super::memory::{by_element, tensor, with_values};
 use super::simd::vectorised;
 
 /// Rows that are summed in f32 before their sum enters an f64 total: few enough for accuracy, and 64 KiB to 1 MiB of
@@ -13,10 +14,14 @@ pub fn block_rows(channels: usize) -> usize {
     (65_536 / channels.max(1)).clamp(16, 256)
 }
 
-/// Sums over all dimensions but the last: `[channels]`.
+/// Sums over all dimensions but the last: `[channels]`, in `f32`.
 pub fn column_sums(rows: &Tensor) -> Result<Tensor> {
+    by_element!(rows, T => column_sums_of::<T>(rows))
+}
+
+fn column_sums_of<T: Element>(rows: &Tensor) -> Result<Tensor> {
     let channels = rows.dims().last().copied().unwrap_or(1).max(1);
-    with_values!(values = rows; {
+    with_values!(values: T = rows; {
         let partial = values.par_chunks(block_rows(channels) * channels).map(|block| {
             let mut sums = vec![0f32; channels];
             vectorised(|| add_rows(&mut sums, block));
@@ -28,10 +33,10 @@ pub fn column_sums(rows: &Tensor) -> Result<Tensor> {
 
 /// Adds every row to `sums`.
 #[inline(always)]
-pub fn add_rows(sums: &mut [f32], rows: &[f32]) {
+pub fn add_rows<T: Element>(sums: &mut [f32], rows: &[T]) {
     for row in rows.chunks_exact(sums.len()) {
         for (sum, &v) in sums.iter_mut().zip(row) {
-            *sum += v;
+            *sum += v.to_f32();
         }
     }
 }

@@ -1,39 +1,70 @@
-//! The vector instructions of this processor.
+//! The vector and matrix instructions of this processor.
 
-/// Which instructions may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use std::sync::OnceLock;
+
+use super::amx;
+
+/// The environment variable that forbids the instructions above a level, to try the kernels of lesser processors.
+const LIMIT: &str = "FT_INSTRUCTIONS";
+
+/// Which instructions may be used; each level has those of the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What every processor of this target has.
     Portable,
-    #[cfg(target_arch = "x86_64")]
+    /// AVX2 and FMA.
     Avx2,
-    #[cfg(target_arch = "x86_64")]
+    /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// Dot products of bfloat16 pairs.
+    Avx512Bf16,
+    /// Products of bfloat16 matrices.
+    Amx,
 }
 
 impl Level {
-    /// The best level of this processor.
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
+
+    /// The best level of this processor that `FT_INSTRUCTIONS` allows.
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| {
+            let limit = std::env::var(LIMIT).ok();
+            let limit = limit.and_then(|name| Self::ALL.into_iter().find(|level| level.name() == name));
+            Self::ALL.into_iter().rev().find(|&l| limit.is_none_or(|limit| l <= limit) && l.is_there()).unwrap_or(Self::Portable)
+        })
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// Whether this processor, and its operating system, has the level's instructions.
+    pub fn is_there(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! all_of {
+                ($($feature:tt),+) => { $(std::arch::is_x86_feature_detected!($feature))&&+ };
+            }
+            let avx512 = || all_of!("avx512f", "avx512bw", "avx512dq", "avx512vl");
+            match self {
+                Self::Portable => true,
+                Self::Avx2 => all_of!("avx2", "fma"),
+                Self::Avx512 => avx512(),
+                Self::Avx512Bf16 => avx512() && all_of!("avx512bf16"),
+                Self::Amx => avx512() && all_of!("avx512bf16") && amx::is_there(),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
+        }
+    }
+
+    /// `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         }
     }
 }
@@ -49,7 +80,9 @@ pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
         Level::Avx2 => unsafe { with_avx2(body) },
         // SAFETY: the processor has these instructions, as detected.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { with_avx512(body) },
+        Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { with_avx512(body) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => body(),
     }
 }
 
@@ -60,7 +93,7 @@ fn with_avx2<R>(body: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn with_avx512<R>(body: impl FnOnce() -> R) -> R {
     body()
 }

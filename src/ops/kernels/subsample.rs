@@ -5,14 +5,19 @@ use std::mem::MaybeUninit;
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::memory::{copy_padded, tensor, with_values, written};
+use super::block::Element;
+use super::memory::{by_element, copy_padded, tensor, with_values, written};
 use crate::ops::Subsample;
 use crate::ops::shape::Image;
 
 /// The kept pixels of `input` (shape `image`), padded with channels of zeros to shape `output`.
 pub fn forward(input: &Tensor, image: Image, output: Image, by: Subsample) -> Result<Tensor> {
+    by_element!(input, T => forward_of::<T>(input, image, output, by))
+}
+
+fn forward_of<T: Element>(input: &Tensor, image: Image, output: Image, by: Subsample) -> Result<Tensor> {
     let row_length = output.width * output.channels;
-    with_values!(values = input; {
+    with_values!(values: T = input; {
         // SAFETY: a piece is one row of the output, whose length is a multiple of the channels; `copy_padded` writes
         // all of what it is given, so both parts of each pixel are written.
         let result = unsafe {
@@ -33,9 +38,13 @@ pub fn forward(input: &Tensor, image: Image, output: Image, by: Subsample) -> Re
 
 /// The gradient of an input of shape `image` from `grad` of shape `output`.
 pub fn backward(grad: &Tensor, image: Image, output: Image, by: Subsample) -> Result<Tensor> {
+    by_element!(grad, T => backward_of::<T>(grad, image, output, by))
+}
+
+fn backward_of<T: Element>(grad: &Tensor, image: Image, output: Image, by: Subsample) -> Result<Tensor> {
     let row_length = image.width * image.channels;
-    with_values!(values = grad; {
-        let pixel = |piece: &mut [MaybeUninit<f32>], sample: usize, y: usize, x: usize| {
+    with_values!(values: T = grad; {
+        let pixel = |piece: &mut [MaybeUninit<T>], sample: usize, y: usize, x: usize| {
             let kept = y.is_multiple_of(by.stride) && x.is_multiple_of(by.stride);
             let at = (sample * output.height + y / by.stride) * output.width + x / by.stride;
             let from = at * output.channels + by.before;

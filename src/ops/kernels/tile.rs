@@ -48,11 +48,11 @@ impl Kernel {
     /// The kernel of a level, which this processor must have.
     pub fn at(level: Level) -> Self {
         match level {
-            Level::Portable => Self { rows: 4, columns: 8, indirect: indirect_portable, packed: packed_portable },
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Self { rows: 6, columns: 16, indirect: x86::indirect_avx2, packed: x86::packed_avx2 },
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Self { rows: 14, columns: 32, indirect: x86::indirect_avx512, packed: x86::packed_avx512 },
+            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => Self { rows: 14, columns: 32, indirect: x86::indirect_avx512, packed: x86::packed_avx512 },
+            _ => Self { rows: 4, columns: 8, indirect: indirect_portable, packed: packed_portable },
         }
     }
 
@@ -446,20 +446,6 @@ mod x86 {
 mod tests {
     use super::*;
 
-    fn levels() -> Vec<Level> {
-        let mut levels = vec![Level::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                levels.push(Level::Avx2);
-            }
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                levels.push(Level::Avx512);
-            }
-        }
-        levels
-    }
-
     fn value(i: usize) -> f32 {
         ((i * 37 + 11) % 23) as f32 - 11.0
     }
@@ -505,7 +491,7 @@ mod tests {
 
     #[test]
     fn every_level_of_instructions_gives_the_exact_product() {
-        for level in levels() {
+        for level in Level::ALL.into_iter().filter(|level| level.is_there()) {
             let kernel = Kernel::at(level);
             for (rows, columns) in [(kernel.rows, kernel.columns), (1, 1), (kernel.rows - 1, kernel.columns - 3)] {
                 check(&kernel, rows, columns, 3, 7, false, false);

@@ -1,0 +1,235 @@
+//! Packing the operands of block products (see [`super::block`]).
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::addressing::{Addressing, Position};
+use super::block::{Element, Line, SIDE, STEP, interleaved, split, transposed};
+use super::memory::written;
+use super::simd::vectorised;
+
+/// Where the summed dimension of a convolution's product lies in steps: each tap's run begins a new one.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    pub taps: usize,
+    pub run: usize,
+}
+
+impl Depth {
+    pub fn of(addressing: &Addressing) -> Self {
+        Self { taps: addressing.taps.len(), run: addressing.run }
+    }
+
+    pub fn steps_per_tap(self) -> usize {
+        self.run.div_ceil(SIDE)
+    }
+
+    pub fn steps(self) -> usize {
+        self.taps * self.steps_per_tap()
+    }
+
+    /// A step's tap and the part of its run.
+    pub fn at(self, step: usize) -> (usize, Range<usize>) {
+        let start = step % self.steps_per_tap() * SIDE;
+        (step / self.steps_per_tap(), start..(start + SIDE).min(self.run))
+    }
+}
+
+/// The values of an image in the form in which rows are packed.
+pub enum Source<'a, T> {
+    /// Split while they are packed.
+    Whole(&'a [T]),
+    /// Split before, because each value is packed for several taps: planes of all first, second and third parts.
+    Parts(Vec<u16>),
+}
+
+impl<'a, T: Element> Source<'a, T> {
+    pub fn new(values: &'a [T], taps: usize) -> Self {
+        /// Values that are split at a time.
+        const PIECE: usize = 1 << 14;
+        if T::PARTS == 1 || taps == 1 {
+            return Self::Whole(values);
+        }
+        let mut planes = vec![0u16; T::PARTS * values.len()];
+        let mut rest = planes.as_mut_slice();
+        let mut split_planes = vec![];
+        for _ in 0..T::PARTS {
+            let (plane, others) = rest.split_at_mut(values.len());
+            split_planes.push(plane);
+            rest = others;
+        }
+        split_in_parallel(values, split_planes, PIECE);
+        Self::Parts(planes)
+    }
+
+    /// Writes the parts of the values at `range`, and zeros after them, to lines that lie `stride` apart.
+    #[inline(always)]
+    pub fn pack(&self, range: Range<usize>, lines: &mut [Line], stride: usize) {
+        match self {
+            Self::Whole(values) => T::split_to(&values[range], lines, stride),
+            Self::Parts(planes) => {
+                let length = planes.len() / T::PARTS;
+                for part in 0..T::PARTS {
+                    let values = &planes[part * length + range.start..part * length + range.end];
+                    copy_line(&mut lines[part * stride], values);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_line(line: &mut Line, values: &[u16]) {
+    match <&[u16; 32]>::try_from(values) {
+        Ok(values) => line.0 = *values,
+        Err(_) => {
+            line.0 = [0; 32];
+            line.0[..values.len()].copy_from_slice(values);
+        }
+    }
+}
+
+fn split_in_parallel<T: Element>(values: &[T], planes: Vec<&mut [u16]>, piece: usize) {
+    use rayon::prelude::*;
+    let mut pieces: Vec<(&[T], Vec<&mut [u16]>)> = values.chunks(piece).map(|values| (values, vec![])).collect();
+    for plane in planes {
+        for (piece, plane) in pieces.iter_mut().zip(plane.chunks_mut(piece)) {
+            piece.1.push(plane);
+        }
+    }
+    pieces.into_par_iter().for_each(|(values, mut planes)| {
+        vectorised(|| {
+            let mut lines = [Line::ZERO; 3];
+            for (index, values) in values.chunks(SIDE).enumerate() {
+                T::split_to(values, &mut lines, 1);
+                for (plane, line) in planes.iter_mut().zip(&lines) {
+                    plane[index * SIDE..index * SIDE + values.len()].copy_from_slice(&line.0[..values.len()]);
+                }
+            }
+        });
+    });
+}
+
+/// The left operand for the positions of some blocks of rows: block after block, all steps of each. Missing rows are zeros.
+pub fn pack_rows<T: Element>(
+    addressing: &Addressing,
+    source: &Source<T>,
+    positions: &[Position],
+    lines: &mut Vec<Line>,
+) {
+    let depth = Depth::of(addressing);
+    let per_step = T::PARTS * STEP;
+    let per_block = depth.steps() * per_step;
+    let blocks = positions.len().div_ceil(SIDE);
+    // What the previous piece left need not be cleared: every line of a whole block is written.
+    lines.resize(blocks * per_block, Line::ZERO);
+    if per_block == 0 {
+        return;
+    }
+    vectorised(|| {
+        for (block, positions) in lines.chunks_exact_mut(per_block).zip(positions.chunks(SIDE)) {
+            for row in 0..SIDE {
+                let Some(&position) = positions.get(row) else {
+                    block[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO);
+                    continue;
+                };
+                let steps_per_tap = depth.steps_per_tap();
+                for (&tap, steps) in addressing.taps.iter().zip(block.chunks_exact_mut(steps_per_tap * per_step)) {
+                    match addressing.start(position, tap) {
+                        None => steps[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
+                        Some(start) => {
+                            for (step, lines) in steps.chunks_exact_mut(per_step).enumerate() {
+                                let range = start + step * SIDE..start + ((step + 1) * SIDE).min(depth.run);
+                                source.pack(range, &mut lines[row..], STEP);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The right operand of a product with weights: panels of 32 columns, all steps of each.
+pub struct Panels {
+    lines: Vec<Line>,
+    per_panel: usize,
+    pub columns: usize,
+}
+
+impl Panels {
+    /// From a matrix `[taps * run, columns]`, in `parts` parts.
+    pub fn of_columns(matrix: &[f32], depth: Depth, columns: usize, parts: usize) -> Self {
+        Self::packed(depth, columns, parts, |step, first, lines| {
+            let (tap, range) = depth.at(step);
+            let used = SIDE.min(columns - first);
+            for pair in 0..16 {
+                let mut rows = [[Line::ZERO; 3]; 2];
+                for (odd, parts_of_row) in rows.iter_mut().enumerate() {
+                    let row = range.start + 2 * pair + odd;
+                    if row < range.end {
+                        let start = (tap * depth.run + row) * columns + first;
+                        split(&matrix[start..start + used], parts_of_row, 1, parts);
+                    }
+                }
+                for part in 0..parts {
+                    let [first, second] = interleaved(&rows[0][part], &rows[1][part]);
+                    lines[part * STEP + pair].write(first);
+                    lines[part * STEP + 16 + pair].write(second);
+                }
+            }
+        })
+    }
+
+    /// From the transposes of some matrices `[columns, run]` that lie in `matrices` at the given starts, one above the other.
+    pub fn of_transposed(matrices: &[f32], starts: &[usize], run: usize, columns: usize, parts: usize) -> Self {
+        let depth = Depth { taps: starts.len(), run };
+        Self::packed(depth, columns, parts, |step, first, lines| {
+            let (tap, range) = depth.at(step);
+            for half in 0..2 {
+                let mut rows = [[Line::ZERO; 16]; 3];
+                for row in 0..16 {
+                    let column = first + 16 * half + row;
+                    if column < columns {
+                        let start = starts[tap] + column * run;
+                        let values = &matrices[start + range.start..start + range.end];
+                        let mut parts_of_row = [Line::ZERO; 3];
+                        split(values, &mut parts_of_row, 1, parts);
+                        for (rows, part) in rows.iter_mut().zip(parts_of_row) {
+                            rows[row] = part;
+                        }
+                    }
+                }
+                for (part, rows) in rows.iter().enumerate().take(parts) {
+                    for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(transposed(rows)) {
+                        line.write(value);
+                    }
+                }
+            }
+        })
+    }
+
+    fn packed(
+        depth: Depth,
+        columns: usize,
+        parts: usize,
+        pack: impl Fn(usize, usize, &mut [MaybeUninit<Line>]) + Sync,
+    ) -> Self {
+        let (steps, per_step) = (depth.steps(), parts * STEP);
+        // SAFETY: `pack` writes all lines of a step.
+        let lines = unsafe {
+            written(columns.div_ceil(SIDE) * steps * per_step, per_step, |index, lines| {
+                vectorised(|| pack(index % steps, index / steps * SIDE, lines));
+            })
+        };
+        Self { lines, per_panel: steps * per_step, columns }
+    }
+
+    pub fn count(&self) -> usize {
+        self.columns.div_ceil(SIDE)
+    }
+
+    pub fn panel(&self, index: usize) -> &[Line] {
+        &self.lines[index * self.per_panel..][..self.per_panel]
+    }
+}
