@@ -6,6 +6,10 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use ft::ops::{self, Backend, Conv2d, Needed, Padding};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Name, and batch, image size, in, out, kernel, stride, padding.
 const CONVOLUTIONS: [(&str, [usize; 7]); 13] = [
     ("1x1 10x10 1024->256", [32, 10, 1024, 256, 1, 1, 0]),

@@ -72,6 +72,7 @@ impl Addressing {
     }
 
     /// The output positions from number `row` on.
+    #[inline]
     pub fn positions(&self, row: usize) -> impl Iterator<Item = Position> + use<> {
         let (rows, columns) = self.grid;
         let mut next = Position { image: row / (rows * columns), row: row / columns % rows, column: row % columns };
@@ -134,6 +135,7 @@ impl Target {
         }
     }
 
+    #[inline]
     pub fn offset(&self, at: Position) -> usize {
         self.first + at.image * self.image + at.row * self.row + at.column * self.column
     }

@@ -28,6 +28,17 @@ pub struct Line(pub [u16; 32]);
 
 impl Line {
     pub const ZERO: Self = Self([0; 32]);
+
+    /// 16 sums as they lie in memory, as pairs of 16 bits.
+    #[inline(always)]
+    pub fn of_sums(sums: &[f32]) -> Self {
+        let mut line = Self::ZERO;
+        for (pair, sum) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(sums) {
+            let [a, b, c, d] = sum.to_ne_bytes();
+            *pair = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])];
+        }
+        line
+    }
 }
 
 /// Sums of a block, `[32 rows][32 columns]`.
@@ -57,7 +68,7 @@ pub trait Element: Copy + Default + Send + Sync + candle_core::WithDType + 'stat
     fn rounded(value: f32) -> Self;
 
     /// Writes the parts of up to 32 values, and zeros after them, to lines that lie `stride` apart.
-    fn split_to(values: &[Self], lines: &mut [Line], stride: usize);
+    fn split_to<S: Shuffle>(values: &[Self], lines: &mut [Line], stride: usize);
 }
 
 impl Element for f32 {
@@ -74,8 +85,8 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn split_to(values: &[f32], lines: &mut [Line], stride: usize) {
-        split(values, lines, stride, Self::PARTS);
+    fn split_to<S: Shuffle>(values: &[f32], lines: &mut [Line], stride: usize) {
+        split::<S>(values, lines, stride, Self::PARTS);
     }
 }
 
@@ -93,7 +104,7 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
-    fn split_to(values: &[bf16], lines: &mut [Line], _: usize) {
+    fn split_to<S: Shuffle>(values: &[bf16], lines: &mut [Line], _: usize) {
         let line = &mut lines[0].0;
         match <&[bf16; 32]>::try_from(values) {
             Ok(values) => {
@@ -127,48 +138,105 @@ pub fn narrowed(value: f32) -> u16 {
 /// Writes the `parts` largest parts of up to 32 values, and zeros after them, to lines that lie `stride` apart. Three parts make
 /// up every finite value but those within a factor 2⁻⁹ of the largest and those whose last parts are subnormal.
 #[inline(always)]
-pub fn split(values: &[f32], lines: &mut [Line], stride: usize, parts: usize) {
+pub fn split<S: Shuffle>(values: &[f32], lines: &mut [Line], stride: usize, parts: usize) {
     let mut rest = [0f32; 32];
     match <&[f32; 32]>::try_from(values) {
         Ok(values) => rest = *values,
         Err(_) => rest[..values.len()].copy_from_slice(values),
     }
     for part in 0..parts {
-        let line = &mut lines[part * stride].0;
-        for (out, rest) in line.iter_mut().zip(&mut rest) {
-            let bits = narrowed(*rest);
-            *out = bits;
-            *rest -= widened(bits);
-        }
+        lines[part * stride] = S::largest_parts(&mut rest);
     }
 }
 
-/// Interleaves two lines of consecutive places along the summed dimension into the right operand's lines for the first 16
-/// columns and for the others.
-#[inline(always)]
-pub fn interleaved(even: &Line, odd: &Line) -> [Line; 2] {
-    let mut lines = [Line::ZERO; 2];
-    for (half, line) in lines.iter_mut().enumerate() {
-        for column in 0..16 {
-            line.0[2 * column] = even.0[16 * half + column];
-            line.0[2 * column + 1] = odd.0[16 * half + column];
-        }
-    }
-    lines
+/// Rearrangements of lines at some level of instructions.
+pub trait Shuffle {
+    /// Values rounded to bfloat16, which are taken off them.
+    fn largest_parts(values: &mut [f32; 32]) -> Line;
+
+    /// Interleaves two lines of consecutive places along the summed dimension into the right operand's lines for the first 16
+    /// columns and for the others.
+    fn interleaved(even: &Line, odd: &Line) -> [Line; 2];
+
+    /// Transposes 16 lines of 16 pairs of values each.
+    fn transposed(lines: &[Line; 16]) -> [Line; 16];
 }
 
-/// Transposes 16 lines of 16 pairs of values each.
-#[inline(always)]
-pub fn transposed(lines: &[Line; 16]) -> [Line; 16] {
-    let mut result = [Line::ZERO; 16];
-    for (row, line) in lines.iter().enumerate() {
-        for (column, result) in result.iter_mut().enumerate() {
-            result.0[2 * row] = line.0[2 * column];
-            result.0[2 * row + 1] = line.0[2 * column + 1];
+/// Runs on every processor.
+pub struct Plain;
+
+impl Shuffle for Plain {
+    #[inline(always)]
+    fn largest_parts(values: &mut [f32; 32]) -> Line {
+        let mut line = Line::ZERO;
+        for (part, value) in line.0.iter_mut().zip(values) {
+            *part = narrowed(*value);
+            *value -= widened(*part);
         }
+        line
     }
-    result
+
+    #[inline(always)]
+    fn interleaved(even: &Line, odd: &Line) -> [Line; 2] {
+        let mut lines = [Line::ZERO; 2];
+        for (half, line) in lines.iter_mut().enumerate() {
+            for column in 0..16 {
+                line.0[2 * column] = even.0[16 * half + column];
+                line.0[2 * column + 1] = odd.0[16 * half + column];
+            }
+        }
+        lines
+    }
+
+    #[inline(always)]
+    fn transposed(lines: &[Line; 16]) -> [Line; 16] {
+        let mut result = [Line::ZERO; 16];
+        for (row, line) in lines.iter().enumerate() {
+            for (column, result) in result.iter_mut().enumerate() {
+                result.0[2 * row] = line.0[2 * column];
+                result.0[2 * row + 1] = line.0[2 * column + 1];
+            }
+        }
+        result
+    }
 }
+
+/// Runs an expression compiled for the best instructions of this processor, with `$shuffle` standing for their [`Shuffle`].
+macro_rules! shuffling {
+    ($shuffle:ident => $body:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            use $crate::ops::kernels::block::{Plain, x86};
+            use $crate::ops::kernels::simd::{Level, vectorised};
+            if Level::detect() >= Level::Avx512Bf16 {
+                // SAFETY: the processor has these instructions, as detected.
+                unsafe {
+                    x86::wide(
+                        #[inline(always)]
+                        || {
+                            type $shuffle = x86::Wide;
+                            $body
+                        },
+                    )
+                }
+            } else {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        type $shuffle = Plain;
+                        $body
+                    },
+                )
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            type $shuffle = $crate::ops::kernels::block::Plain;
+            $body
+        }
+    }};
+}
+pub(super) use shuffling;
 
 /// The product of blocks at one level of instructions, ready on this thread.
 pub struct Multiplier {
@@ -213,7 +281,10 @@ impl Multiplier {
             // SAFETY: the level is there, as `at` checked.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512Bf16, 1) => unsafe { x86::dot_products(left, right, sums, accumulate) },
-            (_, 1) => vectorised(|| plain(left, right, sums, accumulate)),
+            (_, 1) => vectorised(
+                #[inline(always)]
+                || plain(left, right, sums, accumulate),
+            ),
             (level, parts) => unreachable!("products of {parts} parts at level {level:?}"),
         }
     }
@@ -242,10 +313,109 @@ fn plain(left: &[Line], right: &[Line], sums: &mut Block, accumulate: bool) {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Block, Line, SIDE, STEP};
+    use super::{Block, Line, SIDE, STEP, Shuffle};
+
+    /// Runs `body` compiled for AVX-512 with bfloat16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub fn wide<R>(body: impl FnOnce() -> R) -> R {
+        body()
+    }
+
+    /// Only used within [`wide`].
+    pub struct Wide;
+
+    impl Shuffle for Wide {
+        #[inline(always)]
+        fn largest_parts(values: &mut [f32; 32]) -> Line {
+            let mut line = Line::ZERO;
+            // SAFETY: the processor has these instructions where `wide` runs. Both halves of the values and of the line are
+            // whole registers.
+            unsafe {
+                let (low, high) = (values.as_mut_ptr(), values.as_mut_ptr().add(16));
+                let (a, b) = (_mm512_loadu_ps(low), _mm512_loadu_ps(high));
+                let parts: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(b, a));
+                let first = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(parts)), 16);
+                let second = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(parts, 1)), 16);
+                _mm512_storeu_ps(low, _mm512_sub_ps(a, _mm512_castsi512_ps(first)));
+                _mm512_storeu_ps(high, _mm512_sub_ps(b, _mm512_castsi512_ps(second)));
+                _mm512_store_si512(line.0.as_mut_ptr().cast(), parts);
+            }
+            line
+        }
+
+        #[inline(always)]
+        fn interleaved(even: &Line, odd: &Line) -> [Line; 2] {
+            /// Alternating places of two registers.
+            const fn places(first: u16) -> Line {
+                let mut places = Line::ZERO;
+                let mut i = 0;
+                while i < 16 {
+                    places.0[2 * i as usize] = first + i;
+                    places.0[2 * i as usize + 1] = 32 + first + i;
+                    i += 1;
+                }
+                places
+            }
+            const PLACES: [Line; 2] = [places(0), places(16)];
+            let mut lines = [Line::ZERO; 2];
+            // SAFETY: the processor has these instructions where `wide` runs; a line is an aligned register.
+            unsafe {
+                let even = _mm512_load_si512(even.0.as_ptr().cast());
+                let odd = _mm512_load_si512(odd.0.as_ptr().cast());
+                for (line, places) in lines.iter_mut().zip(&PLACES) {
+                    let places = _mm512_load_si512(places.0.as_ptr().cast());
+                    _mm512_store_si512(line.0.as_mut_ptr().cast(), _mm512_permutex2var_epi16(even, places, odd));
+                }
+            }
+            lines
+        }
+
+        /// Four stages; each doubles the length of what lies together. Plain loops, because closures are not compiled for these
+        /// instructions.
+        #[inline(always)]
+        fn transposed(lines: &[Line; 16]) -> [Line; 16] {
+            let mut result = [Line::ZERO; 16];
+            // SAFETY: the processor has these instructions where `wide` runs; a line is an aligned register.
+            unsafe {
+                let mut rows = [_mm512_setzero_si512(); 16];
+                for (row, line) in rows.iter_mut().zip(lines) {
+                    *row = _mm512_load_si512(line.0.as_ptr().cast());
+                }
+                let mut twos = rows;
+                for i in 0..8 {
+                    twos[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+                    twos[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+                }
+                // Quarter q of fours[4 g + k] will hold column 4 q + k of the rows 4 g .. 4 g + 4.
+                let mut fours = twos;
+                for i in 0..4 {
+                    for half in 0..2 {
+                        let (a, b) = (twos[4 * i + half], twos[4 * i + 2 + half]);
+                        fours[4 * i + 2 * half] = _mm512_unpacklo_epi64(a, b);
+                        fours[4 * i + 2 * half + 1] = _mm512_unpackhi_epi64(a, b);
+                    }
+                }
+                for k in 0..4 {
+                    let (a, b, c, d) = (fours[k], fours[4 + k], fours[8 + k], fours[12 + k]);
+                    let (ab, cd) = (_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(c, d, 0x44));
+                    let (ef, gh) = (_mm512_shuffle_i32x4(a, b, 0xee), _mm512_shuffle_i32x4(c, d, 0xee));
+                    let columns = [
+                        _mm512_shuffle_i32x4(ab, cd, 0x88),
+                        _mm512_shuffle_i32x4(ab, cd, 0xdd),
+                        _mm512_shuffle_i32x4(ef, gh, 0x88),
+                        _mm512_shuffle_i32x4(ef, gh, 0xdd),
+                    ];
+                    for (quarter, column) in columns.into_iter().enumerate() {
+                        _mm512_store_si512(result[4 * quarter + k].0.as_mut_ptr().cast(), column);
+                    }
+                }
+            }
+            result
+        }
+    }
 
     /// Rows whose sums are held in registers at a time.
     const ROWS: usize = 8;
@@ -288,5 +458,110 @@ mod x86 {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small whole numbers, of which every product and sum is exact.
+    fn lines(count: usize, seed: usize) -> Vec<Line> {
+        let value = |i: usize| narrowed(((i * 37 + seed) % 23) as f32 - 11.0);
+        (0..count).map(|line| Line(std::array::from_fn(|i| value(32 * line + i)))).collect()
+    }
+
+    #[test]
+    fn every_level_of_instructions_gives_the_exact_product_of_blocks() {
+        let (left, right) = (lines(3 * STEP, 5), lines(3 * STEP, 8));
+        let mut expected = Block::ZERO;
+        for step in 0..3 {
+            for (i, sum) in expected.0.iter_mut().enumerate() {
+                let (row, column) = (i / SIDE, i % SIDE);
+                for k in 0..32 {
+                    let l = left[step * STEP + row].0[k];
+                    let r = right[step * STEP + column / 16 * 16 + k / 2].0[column % 16 * 2 + k % 2];
+                    *sum += widened(l) * widened(r);
+                }
+            }
+        }
+        for level in Level::ALL.into_iter().filter(|level| level.is_there()) {
+            let (multiplier, mut sums) = (Multiplier::at(level), Block::ZERO);
+            multiplier.multiply(1, &left, &right, &mut sums, false);
+            assert_eq!(sums.0, expected.0, "{level:?}");
+            multiplier.multiply(1, &left, &right, &mut sums, true);
+            assert_eq!(sums.0, expected.0.map(|v| 2.0 * v), "{level:?}, added to itself");
+        }
+    }
+
+    /// One row and one column of values in three parts, multiplied by AMX.
+    fn dot_product(left: &[f32; 32], right: &[f32; 32]) -> f32 {
+        let (mut l, mut r) = (vec![Line::ZERO; 3 * STEP], vec![Line::ZERO; 3 * STEP]);
+        split::<Plain>(left, &mut l, STEP, 3);
+        for pair in 0..16 {
+            let mut parts = [[Line::ZERO; 3]; 2];
+            split::<Plain>(&right[2 * pair..2 * pair + 1], &mut parts[0], 1, 3);
+            split::<Plain>(&right[2 * pair + 1..2 * pair + 2], &mut parts[1], 1, 3);
+            for part in 0..3 {
+                r[part * STEP + pair] = Plain::interleaved(&parts[0][part], &parts[1][part])[0];
+            }
+        }
+        let mut sums = Block::ZERO;
+        Multiplier::at(Level::Amx).multiply(3, &l, &r, &mut sums, false);
+        sums.0[0]
+    }
+
+    #[test]
+    fn products_of_values_in_three_parts_are_as_exact_as_fused_ones() {
+        if !Level::Amx.is_there() {
+            return;
+        }
+        let value = |i: u64, key: u64| (crate::random::mix(key, i) >> 11) as f32 / (1u64 << 53) as f32 * 2.0 - 1.0;
+        let (mut ours, mut fused) = (0f64, 0f64);
+        for case in 0..200 {
+            let left: [f32; 32] = std::array::from_fn(|i| value(i as u64, 2 * case));
+            let right: [f32; 32] = std::array::from_fn(|i| value(i as u64, 2 * case + 1));
+            let exact: f64 = left.iter().zip(&right).map(|(&l, &r)| f64::from(l) * f64::from(r)).sum();
+            let scale: f64 = left.iter().zip(&right).map(|(&l, &r)| (f64::from(l) * f64::from(r)).abs()).sum();
+            let by_fma = left.iter().zip(&right).fold(0f32, |sum, (&l, &r)| l.mul_add(r, sum));
+            let error = (f64::from(dot_product(&left, &right)) - exact).abs() / scale;
+            assert!(error < 4.0 * f64::from(f32::EPSILON), "case {case}: {error}");
+            ours += error;
+            fused += (f64::from(by_fma) - exact).abs() / scale;
+        }
+        assert!(ours < 1.5 * fused, "mean error {ours} against {fused} of fused products");
+    }
+
+    #[test]
+    fn three_parts_make_up_a_value_and_special_ones_stay_special() {
+        for value in [1.0, -0.1, 1e-30, 3.3e38, std::f32::consts::PI, 0.0] {
+            let mut parts = [Line::ZERO; 3];
+            split::<Plain>(&[value], &mut parts, 1, 3);
+            assert_eq!(parts.iter().map(|part| widened(part.0[0])).sum::<f32>(), value);
+        }
+        assert!(widened(narrowed(f32::NAN)).is_nan());
+        assert_eq!(widened(narrowed(f32::INFINITY)), f32::INFINITY);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn wide_instructions_shuffle_as_plain_ones_do() {
+        if !Level::Avx512Bf16.is_there() {
+            return;
+        }
+        let all = lines(16, 3);
+        let sixteen: &[Line; 16] = all.as_slice().try_into().expect("16 lines");
+        let bits = |lines: &[Line]| lines.iter().map(|line| line.0).collect::<Vec<_>>();
+        // SAFETY: the processor has these instructions.
+        let (transposed, interleaved) =
+            unsafe { x86::wide(|| (x86::Wide::transposed(sixteen), x86::Wide::interleaved(&all[0], &all[1]))) };
+        assert_eq!(bits(&transposed), bits(&Plain::transposed(sixteen)));
+        assert_eq!(bits(&interleaved), bits(&Plain::interleaved(&all[0], &all[1])));
+        let mut values: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.3) * 1.7);
+        let mut same = values;
+        // SAFETY: as above.
+        let wide = unsafe { x86::wide(|| x86::Wide::largest_parts(&mut values)) };
+        assert_eq!(bits(&[wide]), bits(&[Plain::largest_parts(&mut same)]));
+        assert_eq!(values, same);
     }
 }

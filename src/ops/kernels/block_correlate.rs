@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::addressing::Addressing;
-use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, interleaved, transposed};
+use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
 use super::block_operands::{Depth, Source};
 use super::memory::{Shared, filled, written};
 use super::simd::vectorised;
@@ -107,51 +107,62 @@ pub fn correlate<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], 
     // SAFETY: pieces are as long as the parts of the shares, so every element is written.
     unsafe {
         written(size, SUM_PIECE, |index, piece| {
-            vectorised(|| {
-                let start = index * SUM_PIECE;
-                for (i, out) in piece.iter_mut().enumerate() {
-                    out.write((0..plan.shares()).map(|share| sums[share * size + start + i]).sum());
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let start = index * SUM_PIECE;
+                    for (i, out) in piece.iter_mut().enumerate() {
+                        out.write((0..plan.shares()).map(|share| sums[share * size + start + i]).sum());
+                    }
+                },
+            );
         })
     }
 }
 
 /// The left operand: for each chunk, for each block of the gradient's columns, all steps of positions.
 fn transposed_gradient<T: Element>(grad: &[T], plan: &Plan) -> Vec<Line> {
-    let per_step = T::PARTS * STEP;
-    let per_chunk = plan.blocks() * CHUNK * per_step;
-    let pack = |chunk: usize, block: usize, lines: &mut [MaybeUninit<Line>]| {
-        let used = SIDE.min(plan.columns - block * SIDE);
-        for (step, lines) in lines.chunks_exact_mut(per_step).enumerate() {
-            let mut pairs = [[[Line::ZERO; 16]; 2]; 3];
-            for pair in 0..16 {
-                let mut rows = [[Line::ZERO; 3]; 2];
-                for (odd, parts) in rows.iter_mut().enumerate() {
-                    let position = (chunk * CHUNK + step) * SIDE + 2 * pair + odd;
-                    if position < plan.positions {
-                        let start = position * plan.columns + block * SIDE;
-                        T::split_to(&grad[start..start + used], parts, 1);
-                    }
-                }
-                for (part, pairs) in pairs.iter_mut().enumerate().take(T::PARTS) {
-                    [pairs[0][pair], pairs[1][pair]] = interleaved(&rows[0][part], &rows[1][part]);
+    let per_piece = CHUNK * T::PARTS * STEP;
+    let pack = |index: usize, lines: &mut [MaybeUninit<Line>]| {
+        let (chunk, block) = (index / plan.blocks(), index % plan.blocks());
+        shuffling!(S => pack_gradient::<T, S>(grad, plan, chunk, block, lines));
+    };
+    // SAFETY: `pack_gradient` writes all lines that it is given.
+    unsafe { written(plan.chunks * plan.blocks() * per_piece, per_piece, pack) }
+}
+
+/// Writes all steps of a chunk for one block of columns; positions beyond the last are zeros.
+#[inline(always)]
+fn pack_gradient<T: Element, S: Shuffle>(
+    grad: &[T],
+    plan: &Plan,
+    chunk: usize,
+    block: usize,
+    lines: &mut [MaybeUninit<Line>],
+) {
+    let used = SIDE.min(plan.columns - block * SIDE);
+    for (step, lines) in lines.chunks_exact_mut(T::PARTS * STEP).enumerate() {
+        let mut pairs = [[[Line::ZERO; 16]; 2]; 3];
+        for pair in 0..16 {
+            let mut rows = [[Line::ZERO; 3]; 2];
+            for (odd, parts) in rows.iter_mut().enumerate() {
+                let position = (chunk * CHUNK + step) * SIDE + 2 * pair + odd;
+                if position < plan.positions {
+                    let start = position * plan.columns + block * SIDE;
+                    T::split_to::<S>(&grad[start..start + used], parts, 1);
                 }
             }
-            for (part, pairs) in pairs.iter().enumerate().take(T::PARTS) {
-                for (half, pairs) in pairs.iter().enumerate() {
-                    for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(transposed(pairs)) {
-                        line.write(value);
-                    }
+            for (part, pairs) in pairs.iter_mut().enumerate().take(T::PARTS) {
+                [pairs[0][pair], pairs[1][pair]] = S::interleaved(&rows[0][part], &rows[1][part]);
+            }
+        }
+        for (part, pairs) in pairs.iter().enumerate().take(T::PARTS) {
+            for (half, pairs) in pairs.iter().enumerate() {
+                for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(S::transposed(pairs)) {
+                    line.write(value);
                 }
             }
         }
-    };
-    // SAFETY: `pack` writes all lines that it is given, which are whole steps.
-    unsafe {
-        written(plan.chunks * per_chunk, CHUNK * per_step, |index, lines| {
-            vectorised(|| pack(index / plan.blocks(), index % plan.blocks(), lines));
-        })
     }
 }
 
@@ -170,7 +181,7 @@ fn multiply<T: Element>(
     let mut right = vec![Line::ZERO; piece.steps.len() * CHUNK * per_step];
     for chunk in piece.chunks.clone() {
         let steps = plan.steps(chunk);
-        vectorised(|| pack_chunk(plan, piece, addressing, source, chunk, &mut right));
+        shuffling!(S => pack_chunk::<T, S>(plan, piece, addressing, source, chunk, &mut right));
         for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact_mut(piece.steps.len())) {
             let left = &left[(chunk * plan.blocks() + block) * CHUNK * per_step..][..steps * per_step];
             for (right, sums) in right.chunks_exact(CHUNK * per_step).zip(sums) {
@@ -181,14 +192,14 @@ fn multiply<T: Element>(
     drop(multiplier);
     for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact(piece.steps.len())) {
         for (step, sums) in piece.steps.clone().zip(sums) {
-            vectorised(|| store(plan, piece.share, block, step, sums, output));
+            shuffling!(S => store::<S>(plan, piece.share, block, step, sums, output));
         }
     }
 }
 
 /// The right operand of a piece: for each of its steps of channels, the steps of positions of a chunk.
 #[inline(always)]
-fn pack_chunk<T: Element>(
+fn pack_chunk<T: Element, S: Shuffle>(
     plan: &Plan,
     piece: &Piece,
     addressing: &Addressing,
@@ -206,12 +217,12 @@ fn pack_chunk<T: Element>(
             let mut rows = [[Line::ZERO; 3]; 2];
             for (position, parts) in pair_positions.iter().zip(&mut rows) {
                 if let Some(start) = position.and_then(|at| addressing.start(at, addressing.taps[tap])) {
-                    source.pack(start + range.start..start + range.end, parts, 1);
+                    source.pack::<S>(start + range.start..start + range.end, parts, 1);
                 }
             }
             let lines = &mut right[(index * CHUNK + pair / 16) * per_step..][..per_step];
             for part in 0..T::PARTS {
-                let [first, second] = interleaved(&rows[0][part], &rows[1][part]);
+                let [first, second] = S::interleaved(&rows[0][part], &rows[1][part]);
                 lines[part * STEP + pair % 16] = first;
                 lines[part * STEP + 16 + pair % 16] = second;
             }
@@ -221,17 +232,26 @@ fn pack_chunk<T: Element>(
 
 /// Writes the transpose of a finished block to its place in a share's sums.
 #[inline(always)]
-fn store(plan: &Plan, share: usize, block: usize, step: usize, sums: &Block, output: &Shared) {
+fn store<S: Shuffle>(plan: &Plan, share: usize, block: usize, step: usize, sums: &Block, output: &Shared) {
     let (tap, range) = plan.depth.at(step);
     let columns = SIDE.min(plan.columns - block * SIDE);
     let depth = plan.depth.taps * plan.depth.run;
-    for (place, channel) in range.enumerate() {
-        let row = share * depth + tap * plan.depth.run + channel;
-        let target = output.at(row * plan.columns + block * SIDE, columns);
-        for column in 0..columns {
-            // SAFETY: `at` checked that `columns` values lie in the output; no other block of this share has these rows
-            // and columns.
-            unsafe { target.add(column).write(sums.0[column * SIDE + place]) };
+    let channels = range.len();
+    // A quarter of the block at a time: 16 rows of it, which become columns, and 16 of its columns, which become rows.
+    for first_column in (0..columns).step_by(16) {
+        for first_channel in (0..channels).step_by(16) {
+            let quarter: [Line; 16] = std::array::from_fn(|i| {
+                let place = (first_column + i) * SIDE + first_channel;
+                Line::of_sums(&sums.0[place..place + 16])
+            });
+            for (i, line) in S::transposed(&quarter).iter().enumerate().take(channels - first_channel) {
+                let row = share * depth + tap * plan.depth.run + range.start + first_channel + i;
+                let used = (columns - first_column).min(16);
+                let target = output.at(row * plan.columns + block * SIDE + first_column, used);
+                // SAFETY: `at` checked that `used` values lie in the output, and a line holds 16; no other block of this
+                // share has these rows and columns.
+                unsafe { std::ptr::copy_nonoverlapping(line.0.as_ptr().cast::<f32>(), target, used) };
+            }
         }
     }
 }

@@ -4,9 +4,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::addressing::{Addressing, Position};
-use super::block::{Element, Line, SIDE, STEP, interleaved, split, transposed};
+use super::block::{Element, Line, SIDE, STEP, Shuffle, shuffling, split};
 use super::memory::written;
-use super::simd::vectorised;
 
 /// Where the summed dimension of a convolution's product lies in steps: each tap's run begins a new one.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +63,9 @@ impl<'a, T: Element> Source<'a, T> {
 
     /// Writes the parts of the values at `range`, and zeros after them, to lines that lie `stride` apart.
     #[inline(always)]
-    pub fn pack(&self, range: Range<usize>, lines: &mut [Line], stride: usize) {
+    pub fn pack<S: Shuffle>(&self, range: Range<usize>, lines: &mut [Line], stride: usize) {
         match self {
-            Self::Whole(values) => T::split_to(&values[range], lines, stride),
+            Self::Whole(values) => T::split_to::<S>(&values[range], lines, stride),
             Self::Parts(planes) => {
                 let length = planes.len() / T::PARTS;
                 for part in 0..T::PARTS {
@@ -97,17 +96,18 @@ fn split_in_parallel<T: Element>(values: &[T], planes: Vec<&mut [u16]>, piece: u
             piece.1.push(plane);
         }
     }
-    pieces.into_par_iter().for_each(|(values, mut planes)| {
-        vectorised(|| {
-            let mut lines = [Line::ZERO; 3];
-            for (index, values) in values.chunks(SIDE).enumerate() {
-                T::split_to(values, &mut lines, 1);
-                for (plane, line) in planes.iter_mut().zip(&lines) {
-                    plane[index * SIDE..index * SIDE + values.len()].copy_from_slice(&line.0[..values.len()]);
-                }
-            }
-        });
-    });
+    pieces.into_par_iter().for_each(|(values, mut planes)| shuffling!(S => split_planes::<T, S>(values, &mut planes)));
+}
+
+#[inline(always)]
+fn split_planes<T: Element, S: Shuffle>(values: &[T], planes: &mut [&mut [u16]]) {
+    let mut lines = [Line::ZERO; 3];
+    for (index, values) in values.chunks(SIDE).enumerate() {
+        T::split_to::<S>(values, &mut lines, 1);
+        for (plane, line) in planes.iter_mut().zip(&lines) {
+            plane[index * SIDE..index * SIDE + values.len()].copy_from_slice(&line.0[..values.len()]);
+        }
+    }
 }
 
 /// The left operand for the positions of some blocks of rows: block after block, all steps of each. Missing rows are zeros.
@@ -126,28 +126,39 @@ pub fn pack_rows<T: Element>(
     if per_block == 0 {
         return;
     }
-    vectorised(|| {
+    shuffling!(S => {
         for (block, positions) in lines.chunks_exact_mut(per_block).zip(positions.chunks(SIDE)) {
             for row in 0..SIDE {
-                let Some(&position) = positions.get(row) else {
-                    block[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO);
-                    continue;
-                };
-                let steps_per_tap = depth.steps_per_tap();
-                for (&tap, steps) in addressing.taps.iter().zip(block.chunks_exact_mut(steps_per_tap * per_step)) {
-                    match addressing.start(position, tap) {
-                        None => steps[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
-                        Some(start) => {
-                            for (step, lines) in steps.chunks_exact_mut(per_step).enumerate() {
-                                let range = start + step * SIDE..start + ((step + 1) * SIDE).min(depth.run);
-                                source.pack(range, &mut lines[row..], STEP);
-                            }
-                        }
-                    }
+                match positions.get(row) {
+                    Some(&position) => pack_row::<T, S>(addressing, source, position, &mut block[row..]),
+                    None => block[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
                 }
             }
         }
     });
+}
+
+/// Writes a position's line of each part and step; they lie [`STEP`] apart.
+#[inline(always)]
+fn pack_row<T: Element, S: Shuffle>(
+    addressing: &Addressing,
+    source: &Source<T>,
+    position: Position,
+    lines: &mut [Line],
+) {
+    let depth = Depth::of(addressing);
+    let per_step = T::PARTS * STEP;
+    for (&tap, steps) in addressing.taps.iter().zip(lines.chunks_mut(depth.steps_per_tap() * per_step)) {
+        match addressing.start(position, tap) {
+            None => steps.iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
+            Some(start) => {
+                for (step, lines) in steps.chunks_mut(per_step).enumerate() {
+                    let range = start + step * SIDE..start + ((step + 1) * SIDE).min(depth.run);
+                    source.pack::<S>(range, lines, STEP);
+                }
+            }
+        }
+    }
 }
 
 /// The right operand of a product with weights: panels of 32 columns, all steps of each.
@@ -162,22 +173,9 @@ impl Panels {
     pub fn of_columns(matrix: &[f32], depth: Depth, columns: usize, parts: usize) -> Self {
         Self::packed(depth, columns, parts, |step, first, lines| {
             let (tap, range) = depth.at(step);
-            let used = SIDE.min(columns - first);
-            for pair in 0..16 {
-                let mut rows = [[Line::ZERO; 3]; 2];
-                for (odd, parts_of_row) in rows.iter_mut().enumerate() {
-                    let row = range.start + 2 * pair + odd;
-                    if row < range.end {
-                        let start = (tap * depth.run + row) * columns + first;
-                        split(&matrix[start..start + used], parts_of_row, 1, parts);
-                    }
-                }
-                for part in 0..parts {
-                    let [first, second] = interleaved(&rows[0][part], &rows[1][part]);
-                    lines[part * STEP + pair].write(first);
-                    lines[part * STEP + 16 + pair].write(second);
-                }
-            }
+            let rows = &matrix[(tap * depth.run + range.start) * columns..(tap * depth.run + range.end) * columns];
+            let used = first..columns.min(first + SIDE);
+            shuffling!(S => pack_columns::<S>(rows, columns, used, parts, lines));
         })
     }
 
@@ -186,26 +184,9 @@ impl Panels {
         let depth = Depth { taps: starts.len(), run };
         Self::packed(depth, columns, parts, |step, first, lines| {
             let (tap, range) = depth.at(step);
-            for half in 0..2 {
-                let mut rows = [[Line::ZERO; 16]; 3];
-                for row in 0..16 {
-                    let column = first + 16 * half + row;
-                    if column < columns {
-                        let start = starts[tap] + column * run;
-                        let values = &matrices[start + range.start..start + range.end];
-                        let mut parts_of_row = [Line::ZERO; 3];
-                        split(values, &mut parts_of_row, 1, parts);
-                        for (rows, part) in rows.iter_mut().zip(parts_of_row) {
-                            rows[row] = part;
-                        }
-                    }
-                }
-                for (part, rows) in rows.iter().enumerate().take(parts) {
-                    for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(transposed(rows)) {
-                        line.write(value);
-                    }
-                }
-            }
+            let matrix = &matrices[starts[tap]..starts[tap] + columns * run];
+            let used = first..columns.min(first + SIDE);
+            shuffling!(S => pack_transposed::<S>(matrix, run, range, used, parts, lines));
         })
     }
 
@@ -219,7 +200,7 @@ impl Panels {
         // SAFETY: `pack` writes all lines of a step.
         let lines = unsafe {
             written(columns.div_ceil(SIDE) * steps * per_step, per_step, |index, lines| {
-                vectorised(|| pack(index % steps, index / steps * SIDE, lines));
+                pack(index % steps, index / steps * SIDE, lines);
             })
         };
         Self { lines, per_panel: steps * per_step, columns }
@@ -231,5 +212,61 @@ impl Panels {
 
     pub fn panel(&self, index: usize) -> &[Line] {
         &self.lines[index * self.per_panel..][..self.per_panel]
+    }
+}
+
+/// Writes a step from up to 32 rows of a matrix that is `width` wide.
+#[inline(always)]
+fn pack_columns<S: Shuffle>(
+    rows: &[f32],
+    width: usize,
+    columns: Range<usize>,
+    parts: usize,
+    lines: &mut [MaybeUninit<Line>],
+) {
+    for pair in 0..16 {
+        let mut pairs = [[Line::ZERO; 3]; 2];
+        for (odd, parts_of_row) in pairs.iter_mut().enumerate() {
+            let start = (2 * pair + odd) * width;
+            if start < rows.len() {
+                split::<S>(&rows[start + columns.start..start + columns.end], parts_of_row, 1, parts);
+            }
+        }
+        for part in 0..parts {
+            let [first, second] = S::interleaved(&pairs[0][part], &pairs[1][part]);
+            lines[part * STEP + pair].write(first);
+            lines[part * STEP + 16 + pair].write(second);
+        }
+    }
+}
+
+/// Writes a step from the values at `range` of each of the rows `columns` of a matrix that is `run` wide.
+#[inline(always)]
+fn pack_transposed<S: Shuffle>(
+    matrix: &[f32],
+    run: usize,
+    range: Range<usize>,
+    columns: Range<usize>,
+    parts: usize,
+    lines: &mut [MaybeUninit<Line>],
+) {
+    for half in 0..2 {
+        let mut rows = [[Line::ZERO; 16]; 3];
+        for row in 0..16 {
+            let column = columns.start + 16 * half + row;
+            if column < columns.end {
+                let values = &matrix[column * run + range.start..column * run + range.end];
+                let mut parts_of_row = [Line::ZERO; 3];
+                split::<S>(values, &mut parts_of_row, 1, parts);
+                for (rows, part) in rows.iter_mut().zip(parts_of_row) {
+                    rows[row] = part;
+                }
+            }
+        }
+        for (part, rows) in rows.iter().enumerate().take(parts) {
+            for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(S::transposed(rows)) {
+                line.write(value);
+            }
+        }
     }
 }

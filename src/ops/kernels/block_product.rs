@@ -82,7 +82,10 @@ impl<T: Element> BlockProduct<'_, T> {
                 let targets = positions.iter().map(|&at| output.at(self.target.offset(at) + first, columns));
                 // SAFETY: the targets were checked to lie in the output, and no other block has the same position and
                 // columns.
-                vectorised(|| unsafe { store(&sums, bias, self.relu, targets, columns) });
+                vectorised(
+                    #[inline(always)]
+                    || unsafe { store(&sums, bias, self.relu, targets, columns) },
+                );
             }
         }
     }

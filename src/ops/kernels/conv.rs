@@ -8,13 +8,13 @@ use half::bf16;
 
 use super::addressing::{Addressing, Target};
 use super::block::Element;
+use super::block_correlate;
 use super::block_operands::{Depth, Panels as BlockPanels};
 use super::block_product::BlockProduct;
 use super::correlate::correlate;
 use super::memory::{filled, tensor, with_values};
 use super::product::{Panels, Product};
 use super::simd::Level;
-use super::block_correlate;
 use crate::ops::conv2d::ConvShape;
 use crate::ops::shape::Image;
 use crate::ops::window::Window;

@@ -138,12 +138,15 @@ pub fn correlate(addressing: &Addressing, source: &[f32], grad: &[f32], columns:
     // SAFETY: pieces are as long as the parts of the shares, so every element is written.
     unsafe {
         written(size, SUM_PIECE, |index, piece| {
-            vectorised(|| {
-                for (i, out) in piece.iter_mut().enumerate() {
-                    let place = index * SUM_PIECE + i;
-                    out.write((0..plan.shares()).map(|share| sums[share * size + place]).sum());
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (i, out) in piece.iter_mut().enumerate() {
+                        let place = index * SUM_PIECE + i;
+                        out.write((0..plan.shares()).map(|share| sums[share * size + place]).sum());
+                    }
+                },
+            );
         })
     }
 }

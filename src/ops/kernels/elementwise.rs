@@ -49,7 +49,7 @@ fn unary_of<T: Element>(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Ten
             written(values.len(), PIECE, |index, piece| {
                 let start = index * PIECE;
                 let source = &values[start..start + piece.len()];
-                vectorised(|| {
+                vectorised(#[inline(always)] || {
                     for (out, &v) in piece.iter_mut().zip(source) {
                         out.write(T::rounded(f(v.to_f32())));
                     }
@@ -72,7 +72,7 @@ fn binary_of<T: Element>(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + S
             written(left.len(), PIECE, |index, piece| {
                 let range = index * PIECE..index * PIECE + piece.len();
                 let (left, right) = (&left[range.clone()], &right[range]);
-                vectorised(|| {
+                vectorised(#[inline(always)] || {
                     for ((out, &l), &r) in piece.iter_mut().zip(left).zip(right) {
                         out.write(T::rounded(f(l.to_f32(), r.to_f32())));
                     }

@@ -5,11 +5,11 @@
 
 mod addressing;
 mod amx;
+pub(super) mod binary;
 pub(super) mod block;
 mod block_correlate;
 mod block_operands;
 mod block_product;
-pub(super) mod binary;
 pub(super) mod conv;
 mod correlate;
 pub(super) mod elementwise;

@@ -26,7 +26,7 @@ fn statistics_of<T: Element>(input: &Tensor) -> Result<(Tensor, Tensor)> {
     with_values!(values: T = input; {
         let blocks: Vec<(usize, Vec<f32>, Vec<f32>)> = values
             .par_chunks(block_rows(channels) * channels)
-            .map(|block| vectorised(|| block_statistics(block, channels)))
+            .map(|block| vectorised(#[inline(always)] || block_statistics(block, channels)))
             .collect();
         let (mut mean, mut deviations) = (vec![0f64; channels], vec![0f64; channels]);
         let mut count = 0.0;
@@ -89,7 +89,7 @@ fn apply_to<T: Element>(
         let output = unsafe {
             written(values.len(), size, |index, piece| {
                 let source = &values[index * size..index * size + piece.len()];
-                vectorised(|| {
+                vectorised(#[inline(always)] || {
                     let (mean, scale, beta) = (&mean[..channels], &scale[..channels], &beta[..channels]);
                     for (out, row) in piece.chunks_exact_mut(channels).zip(source.chunks_exact(channels)) {
                         let (out, row) = (&mut out[..channels], &row[..channels]);
@@ -133,8 +133,8 @@ fn gradient_sums_of<T: Element>(
             .par_chunks(size)
             .zip(g.par_chunks(size))
             .map(|(x, g)| match masked {
-                true => vectorised(|| block_sums::<T, true>(x, g, parameters)),
-                false => vectorised(|| block_sums::<T, false>(x, g, parameters)),
+                true => vectorised(#[inline(always)] || block_sums::<T, true>(x, g, parameters)),
+                false => vectorised(#[inline(always)] || block_sums::<T, false>(x, g, parameters)),
             })
             .collect();
         let (plain, centred) = partial.into_iter().unzip();
@@ -150,7 +150,11 @@ fn kept<const MASKED: bool>(grad: f32, normalised: f32) -> f32 {
 }
 
 #[inline(always)]
-fn block_sums<T: Element, const MASKED: bool>(x: &[T], g: &[T], [mean, scale, beta]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
+fn block_sums<T: Element, const MASKED: bool>(
+    x: &[T],
+    g: &[T],
+    [mean, scale, beta]: [&[f32]; 3],
+) -> (Vec<f32>, Vec<f32>) {
     let channels = mean.len();
     let (mut plain, mut centred) = (vec![0f32; channels], vec![0f32; channels]);
     for (x, g) in x.chunks_exact(channels).zip(g.chunks_exact(channels)) {
@@ -201,10 +205,10 @@ fn input_gradient_of<T: Element>(
                 let (x, g) = (&x[range.clone()], &g[range]);
                 let parameters = [mean, scale, beta, plain, centred];
                 match (relu, corrections.is_some()) {
-                    (true, true) => vectorised(|| block_gradient::<T, true, true>(piece, x, g, parameters)),
-                    (true, false) => vectorised(|| block_gradient::<T, true, false>(piece, x, g, parameters)),
-                    (false, true) => vectorised(|| block_gradient::<T, false, true>(piece, x, g, parameters)),
-                    (false, false) => vectorised(|| block_gradient::<T, false, false>(piece, x, g, parameters)),
+                    (true, true) => vectorised(#[inline(always)] || block_gradient::<T, true, true>(piece, x, g, parameters)),
+                    (true, false) => vectorised(#[inline(always)] || block_gradient::<T, true, false>(piece, x, g, parameters)),
+                    (false, true) => vectorised(#[inline(always)] || block_gradient::<T, false, true>(piece, x, g, parameters)),
+                    (false, false) => vectorised(#[inline(always)] || block_gradient::<T, false, false>(piece, x, g, parameters)),
                 }
             })
         };

@@ -48,7 +48,7 @@ fn max_forward_of<T: Element>(
                 let columns = span(x, window.kernel.1, window.stride.1, window.padding.left, width);
                 let range = x * channels..(x + 1) * channels;
                 let pixels = rows.clone().flat_map(|y| columns.clone().map(move |x| y * width + x));
-                vectorised(|| window_maximum(values, pixels, &mut best[range.clone()], &mut position[range.clone()]));
+                vectorised(#[inline(always)] || window_maximum(values, pixels, &mut best[range.clone()], &mut position[range.clone()]));
             }
         });
         // SAFETY: each of the `count` elements belongs to one window, and `window_maximum` writes all channels of a
@@ -116,7 +116,10 @@ fn image_sums<T: Element>(batch: usize, per_image: usize, add: impl Fn(usize, &m
     let add = |index: usize, sums: &mut [T]| {
         let mut exact = vec![0f32; per_image];
         add(index, &mut exact);
-        vectorised(|| sums.iter_mut().zip(&exact).for_each(|(sum, &v)| *sum = T::rounded(v)));
+        vectorised(
+            #[inline(always)]
+            || sums.iter_mut().zip(&exact).for_each(|(sum, &v)| *sum = T::rounded(v)),
+        );
     };
     let mut sums = vec![T::default(); batch * per_image];
     sums.par_chunks_mut(per_image.max(1)).enumerate().for_each(|(index, sums)| add(index, sums));
@@ -146,7 +149,7 @@ fn average_forward_of<T: Element, O: Element>(
                 let (span, weight) = &rows[index % rows.len()];
                 for (out, (columns, column_weight)) in piece.chunks_exact_mut(channels).zip(columns) {
                     let pixels = span.clone().flat_map(|y| columns.clone().map(move |x| y * width + x));
-                    vectorised(|| sum_window(values, pixels, (weight * column_weight) as f32, out));
+                    vectorised(#[inline(always)] || sum_window(values, pixels, (weight * column_weight) as f32, out));
                 }
             })
         };
@@ -189,7 +192,7 @@ fn average_backward_of<T: Element>(grad: &Tensor, image: Image, (rows, columns):
                 let weight = (row_weight * column_weight) as f32;
                 for pixel in ys.clone().flat_map(|y| xs.clone().map(move |x| y * width + x)) {
                     let target = &mut output[pixel * channels..(pixel + 1) * channels];
-                    vectorised(|| target.iter_mut().zip(grad).for_each(|(t, &g)| *t += g.to_f32() * weight));
+                    vectorised(#[inline(always)] || target.iter_mut().zip(grad).for_each(|(t, &g)| *t += g.to_f32() * weight));
                 }
             }
         });

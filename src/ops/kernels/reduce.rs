@@ -24,7 +24,7 @@ fn column_sums_of<T: Element>(rows: &Tensor) -> Result<Tensor> {
     with_values!(values: T = rows; {
         let partial = values.par_chunks(block_rows(channels) * channels).map(|block| {
             let mut sums = vec![0f32; channels];
-            vectorised(|| add_rows(&mut sums, block));
+            vectorised(#[inline(always)] || add_rows(&mut sums, block));
             sums
         });
         tensor(total(partial.collect(), channels).into_iter().map(|v| v as f32).collect(), &[channels])

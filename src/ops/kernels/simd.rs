@@ -31,7 +31,11 @@ impl Level {
         *LEVEL.get_or_init(|| {
             let limit = std::env::var(LIMIT).ok();
             let limit = limit.and_then(|name| Self::ALL.into_iter().find(|level| level.name() == name));
-            Self::ALL.into_iter().rev().find(|&l| limit.is_none_or(|limit| l <= limit) && l.is_there()).unwrap_or(Self::Portable)
+            Self::ALL
+                .into_iter()
+                .rev()
+                .find(|&l| limit.is_none_or(|limit| l <= limit) && l.is_there())
+                .unwrap_or(Self::Portable)
         })
     }
 
@@ -69,7 +73,8 @@ impl Level {
     }
 }
 
-/// Runs `body` compiled for the best instructions of this processor. The compiler never fuses or reorders floating
+/// Runs `body` compiled for the best instructions of this processor. It must be an always inlined closure
+/// (`#[inline(always)] || ..`), since what is not inlined is compiled for every processor. The compiler never fuses or reorders floating
 /// point operations by itself, so the results are the same at every level.
 #[inline(always)]
 pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {

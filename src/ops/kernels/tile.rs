@@ -51,7 +51,9 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Self { rows: 6, columns: 16, indirect: x86::indirect_avx2, packed: x86::packed_avx2 },
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => Self { rows: 14, columns: 32, indirect: x86::indirect_avx512, packed: x86::packed_avx512 },
+            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => {
+                Self { rows: 14, columns: 32, indirect: x86::indirect_avx512, packed: x86::packed_avx512 }
+            }
             _ => Self { rows: 4, columns: 8, indirect: indirect_portable, packed: packed_portable },
         }
     }
