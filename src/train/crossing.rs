@@ -124,13 +124,17 @@ fn write<T: WithDType, const N: usize>(
     records: &mut [Vec<u8>],
 ) -> Result<()> {
     for (record, numbers) in records.iter_mut().zip(tensor.flatten_from(1)?.to_vec2::<T>()?) {
-        record.extend(numbers.into_iter().flat_map(bytes));
+        let numbers: Vec<[u8; N]> = numbers.into_iter().map(bytes).collect();
+        record.extend_from_slice(numbers.as_flattened());
     }
     Ok(())
 }
 
-fn read<T, const N: usize>(numbers: &[&[u8]], number: impl Fn([u8; N]) -> T) -> Vec<T> {
-    numbers.iter().flat_map(|numbers| numbers.as_chunks::<N>().0).map(|bytes| number(*bytes)).collect()
+fn read<T, const N: usize>(numbers: &[&[u8]], number: impl Fn([u8; N]) -> T + Copy) -> Vec<T> {
+    let mut read = Vec::with_capacity(numbers.iter().map(|numbers| numbers.len() / N).sum());
+    // Photo by photo, whose length is known: the conversion is then no more than a copy.
+    numbers.iter().for_each(|numbers| read.extend(numbers.as_chunks::<N>().0.iter().map(|bytes| number(*bytes))));
+    read
 }
 
 #[cfg(test)]
