@@ -13,12 +13,15 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("temporary folder")
 }
 
-fn record(index: usize) -> Vec<f32> {
-    (0..33).map(|i| (index * 100 + i) as f32 * 0.5 - 7.0).collect()
+/// Bytes of a record.
+const RECORD: usize = 132;
+
+fn record(index: usize) -> Vec<u8> {
+    (0..RECORD).map(|i| (index * 100 + i * 7) as u8).collect()
 }
 
 fn build(cache: &FeatureCache, key: &str) -> FeatureReader {
-    let Opened::Build(mut writer) = cache.open_or_create(key, 33, 10).expect("cache") else {
+    let Opened::Build(mut writer) = cache.open_or_create(key, RECORD, 10).expect("cache") else {
         panic!("{key} should not be there")
     };
     for index in (0..10).rev() {
@@ -28,7 +31,7 @@ fn build(cache: &FeatureCache, key: &str) -> FeatureReader {
 }
 
 fn reason(cache: &FeatureCache, key: &str) -> String {
-    match cache.open_or_create(key, 33, 10).expect("cache") {
+    match cache.open_or_create(key, RECORD, 10).expect("cache") {
         Opened::Ready(_) => panic!("{key} should be damaged"),
         Opened::Build(writer) => writer.reason().unwrap_or_default().to_owned(),
     }
@@ -39,15 +42,15 @@ fn features_come_back_bit_by_bit() {
     let root = folder();
     let cache = FeatureCache::new(&root.path().join("features"));
     let built = build(&cache, "abc123");
-    let Opened::Ready(opened) = cache.open_or_create("abc123", 33, 10).expect("cache") else { panic!("is there") };
+    let Opened::Ready(opened) = cache.open_or_create("abc123", RECORD, 10).expect("cache") else { panic!("is there") };
     for reader in [&built, &opened] {
-        assert_eq!((reader.count(), reader.record_len()), (10, 33));
+        assert_eq!((reader.count(), reader.record_bytes()), (10, RECORD));
         for index in 0..10 {
             assert_eq!(reader.record(index), record(index));
         }
         assert!(reader.record(10).is_empty());
     }
-    assert!(cache.open_or_create("../x", 33, 10).is_err());
+    assert!(cache.open_or_create("../x", RECORD, 10).is_err());
     assert!(cache.open_or_create("abc", 0, 10).is_err());
 }
 
@@ -57,7 +60,7 @@ fn a_damaged_or_truncated_cache_is_noticed_and_built_again() {
     let cache = FeatureCache::new(root.path());
     let path = build(&cache, "d0").path().to_owned();
     let whole = fs::read(&path).expect("cache");
-    for position in [0, 9, 70, 64 + 33 * 4 * 9 + 5, whole.len() - 20, whole.len() - 1] {
+    for position in [0, 9, 70, 64 + RECORD * 9 + 5, whole.len() - 20, whole.len() - 1] {
         let mut damaged = whole.clone();
         damaged[position] ^= 0x40;
         fs::write(&path, &damaged).expect("damage");
@@ -70,18 +73,18 @@ fn a_damaged_or_truncated_cache_is_noticed_and_built_again() {
         assert!(reason(&cache, "d0").contains("bytes instead of"), "{length} bytes");
     }
     fs::write(&path, &whole).expect("whole");
-    assert!(matches!(cache.open_or_create("d0", 33, 10).expect("cache"), Opened::Ready(_)));
-    assert!(matches!(cache.open_or_create("d0", 11, 30).expect("cache"), Opened::Build(_)), "another shape");
+    assert!(matches!(cache.open_or_create("d0", RECORD, 10).expect("cache"), Opened::Ready(_)));
+    assert!(matches!(cache.open_or_create("d0", RECORD / 3, 30).expect("cache"), Opened::Build(_)), "another shape");
 }
 
 #[test]
 fn an_unfinished_cache_is_no_cache() {
     let root = folder();
     let cache = FeatureCache::new(root.path());
-    let Opened::Build(mut writer) = cache.open_or_create("e1", 33, 10).expect("cache") else { panic!("new") };
+    let Opened::Build(mut writer) = cache.open_or_create("e1", RECORD, 10).expect("cache") else { panic!("new") };
     writer.append(3, &record(3)).expect("append");
     assert!(message(writer.append(10, &record(3))).contains("does not exist"));
-    assert!(message(writer.append(4, &[1.0])).contains("1 values instead of 33"));
+    assert!(message(writer.append(4, &[1])).contains("1 bytes instead of 132"));
     assert!(message(writer.finish()).contains("record 0 was never stored"));
     assert_eq!(fs::read_dir(root.path()).expect("folder").count(), 0, "nothing is left behind");
     assert_eq!(reason(&cache, "e1"), "");
@@ -90,7 +93,7 @@ fn an_unfinished_cache_is_no_cache() {
 #[test]
 fn the_least_recently_used_features_make_room_but_never_those_in_use() {
     let root = folder();
-    let one = 64 + 10 * 33 * 4 + 11 * 4;
+    let one = 64 + 10 * RECORD as u64 + 11 * 4;
     let cache = FeatureCache::new(root.path()).with_limit(3 * one);
     let in_use = build(&cache, "a0");
     for (key, age) in [("a1", 100), ("a2", 50)] {

@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
 
+use super::precision;
+use crate::recipe::PrecisionChoice;
+
 /// On what to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {
@@ -113,6 +116,9 @@ pub struct TrainingArgs {
     /// All randomness follows from it
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
+    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it [default: the recipe's, f32]
+    #[arg(long, value_name = "NUMBERS", value_parser = precision::parser())]
+    pub precision: Option<PrecisionChoice>,
     /// Change any key of the recipe, e.g. train.lr=1e-4 (repeatable; the flags above win)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -139,6 +145,7 @@ impl TrainingArgs {
             text("weights.source", &self.weights),
             self.epochs.map(|epochs| format!("train.epochs={epochs}")),
             self.seed.map(|seed| format!("seed={seed}")),
+            self.precision.map(|precision| format!("train.precision={precision}")),
         ];
         self.set.iter().cloned().chain(flags.into_iter().flatten()).collect()
     }

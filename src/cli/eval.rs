@@ -23,12 +23,14 @@ use super::model::OpenModel;
 use super::output::{device_name, print, print_json};
 use super::predict::reason;
 use super::prepare::locate_data;
-use super::{MachineArgs, RunsArgs};
+use super::{MachineArgs, RunsArgs, precision};
 use crate::data::dataset::{Sample, Split};
 use crate::data::labelled::Labelled;
 use crate::data::lookup::Lookup;
 use crate::error::{say, suggestion, usage};
 use crate::files::write_atomically;
+use crate::ops::Precision;
+use crate::recipe::PrecisionChoice;
 use crate::report::evaluation::evaluate;
 use crate::report::page::collect::{Evaluated, evaluated_page};
 use crate::report::page::data::{Page, RunPage};
@@ -88,6 +90,9 @@ pub struct Args {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
+    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it
+    #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
+    precision: PrecisionChoice,
     #[command(flatten)]
     runs: RunsArgs,
     #[command(flatten)]
@@ -109,7 +114,9 @@ fn split(text: &str) -> Result<Split, String> {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let model = OpenModel::open(&args.runs.runs, &args.model, &device)?;
+    let precision = precision::resolve(args.precision, &device)?;
+    let mut model = OpenModel::open(&args.runs.runs, &args.model, &device)?;
+    model.network.set_precision(precision);
     let located = locate_data(&args.data, args.machine.offline)?;
     let data = Labelled::open(&located, args.split_file.as_deref(), args.split, &model.description.classes)?;
     data.notes.iter().for_each(|note| say(note));
@@ -121,6 +128,8 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("none of the {} photos in {} could be read{first}", predicted.skipped.len(), data.root.display());
     }
     let seen = Seen::of(&model, &predicted.photos);
+    // Maps are those of ft explain.
+    model.network.set_precision(Precision::F32);
     let mut page = page(&model, &data, &name, &predicted, seen)?;
     add_pictures(&mut page, &model, &data, args.no_pictures)?;
     page.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::arguments::{MachineArgs, RunsArgs, TrainingArgs};
 use super::console::Console;
-use super::interrupt;
 use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
 use super::training::{check_training, read_photos};
+use super::{interrupt, precision};
 use crate::error::say;
 use crate::models::Network;
-use crate::recipe::{Recipe, load};
+use crate::recipe::{PrecisionChoice, Recipe, load};
 use crate::report::plot::{Axis, Chart, Figure, Mark, Series, Style};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
 use crate::train::objective::Objective;
@@ -63,6 +63,9 @@ pub struct Args {
     /// All randomness follows from it
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
+    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it [default: the recipe's, f32]
+    #[arg(long, value_name = "NUMBERS", value_parser = precision::parser())]
+    precision: Option<PrecisionChoice>,
     /// Change any key of the recipe, e.g. train.batch_size=64 (repeatable; the flags above win)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -115,6 +118,7 @@ impl Args {
             weights: self.weights.clone(),
             epochs: None,
             seed: self.seed,
+            precision: self.precision,
             tfds_filter: false,
             set: self.set.clone(),
             json: self.json,

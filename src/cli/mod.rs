@@ -17,6 +17,7 @@ mod man;
 mod model;
 mod output;
 mod photos;
+mod precision;
 mod predict;
 mod prepare;
 mod quickstart;

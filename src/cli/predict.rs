@@ -23,10 +23,11 @@ use serde_json::json;
 
 use super::console::Console;
 use super::output::{print, print_json};
-use super::{MachineArgs, RunsArgs, photos};
+use super::{MachineArgs, RunsArgs, photos, precision};
 use crate::data::dataset::Sample;
 use crate::data::photo::Photo;
 use crate::error::{say, usage};
+use crate::recipe::PrecisionChoice;
 use crate::report::summary::class_table;
 use crate::report::table::{Align, Table};
 use crate::runs::{SplitFigures, resolve_checkpoint};
@@ -71,6 +72,9 @@ pub struct Args {
     /// Print the result as CSV: path, truth if asked for, then class and probability of each rank
     #[arg(long)]
     csv: bool,
+    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it
+    #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
+    precision: PrecisionChoice,
     #[command(flatten)]
     runs: RunsArgs,
     #[command(flatten)]
@@ -121,9 +125,11 @@ pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let started = Instant::now();
     let device = args.machine.device.open()?;
+    let precision = precision::resolve(args.precision, &device)?;
     let paths = photos::find_with_list(&args.photos, &mut io::stdin().lock())?;
     let checkpoint = resolve_checkpoint(&args.runs.runs, &args.model)?;
-    let (description, network) = checkpoint::load(&checkpoint, &device)?;
+    let (description, mut network) = checkpoint::load(&checkpoint, &device)?;
+    network.set_precision(precision);
     let truths: Vec<Option<usize>> = match args.truth {
         true => truths(&paths, &description.classes)?,
         false => vec![None; paths.len()],

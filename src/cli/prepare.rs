@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 
 use super::console::Console;
-use super::interrupt;
+use super::{interrupt, precision};
 use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
@@ -37,6 +37,8 @@ pub struct Prepared {
 /// # Errors
 /// A usage error for what the recipe asks in vain; any other for what cannot be found, fetched or read.
 pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Console) -> Result<Prepared> {
+    // What the device cannot do is told before anything is fetched.
+    let precision = precision::resolve(recipe.train.precision, device)?;
     let dataset = open_dataset(&recipe.data, offline)?;
     dataset.check_classes()?;
     for note in &dataset.notes {
@@ -63,6 +65,8 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
         val_accuracy: None,
     };
     let mut network = description.initialized(recipe.backbone.initializer, recipe.seed, device)?;
+    network.set_precision(precision);
+    precision::note(precision).iter().for_each(|line| console.log(line));
     let weights = match &resolved {
         None => {
             ensure!(

@@ -10,7 +10,7 @@ use candle_core::Device;
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::training::{Resumed, Session, check_training, read_photos, shown_name};
-use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output, sweep};
+use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output, precision, sweep};
 use crate::data::check::Manifest;
 use crate::error::{say, usage};
 use crate::files::sha256_file;
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = device(args.machine.device, environment.as_ref()).open()?;
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
-    let recipe = read_recipe(&run, data.as_deref())?;
+    let recipe = precision::settled(&read_recipe(&run, data.as_deref())?, &device)?;
     let mut console = Console::default();
     console.log(&format!("run {}", run.folder().display()));
     let restored = States::of(run.folder()).newest(&mut |line| say(line))?;

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
 use super::sources::Sources;
-use super::{TrainingArgs, board, interrupt, output, sweep};
+use super::{TrainingArgs, board, interrupt, output, precision, sweep};
 use crate::data::check::{Manifest, check};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;
@@ -18,6 +18,7 @@ use crate::data::{catalogue, drawn};
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
 use crate::models::summary;
+use crate::ops::Precision;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
 use crate::runs::{self, Environment, Prediction, Restored, RunResult, RunWriter, file, tensorboard};
@@ -48,6 +49,7 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
     let started = Instant::now();
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
+    let recipe = &precision::settled(recipe, &device)?;
     let mut console = Console::default();
     let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;
     check_training(recipe, &prepared)?;
@@ -316,7 +318,9 @@ fn evaluate_best(
     if !best.is_file() {
         return Ok(None);
     }
-    let (description, network) = checkpoint::load(&best, &prepared.device)?;
+    let (description, mut network) = checkpoint::load(&best, &prepared.device)?;
+    // As in training: what was computed of the validation photos' first half is in these numbers.
+    network.set_precision(prepared.network.precision());
     let mut rows = Vec::new();
     let mut predict = |split: Split, source: &dyn Source| -> Result<Vec<Vec<f32>>> {
         console.begin(&format!("predict {}", split.name()), source.len());
@@ -342,6 +346,8 @@ fn evaluate_best(
         figures = Some(test_figures(&predict(Split::Test, &open(samples)?)?, samples, objective)?);
     }
     run.write_predictions(&rows)?;
+    // Maps are those of ft explain.
+    network.set_precision(Precision::F32);
     if recipe.train.tensorboard
         && let Err(error) = board::add_glance(run, &description, &network, &prepared.dataset, &rows)
     {

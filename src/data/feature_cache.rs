@@ -1,10 +1,10 @@
-//! Records of floats on disk: what the frozen first half of a network makes of each photo.
+//! Records of bytes on disk: what the frozen first half of a network makes of each photo.
 //!
 //! A cache file holds a fixed number of records of equal length and a checksum of each. It is written to a temporary
 //! file and renamed when complete, so that a file with the final name is whole; damage that comes later (a full disk, a
 //! crash before the data reached the disk) shows in the checksums, and the file is built again.
 //!
-//! Layout, little-endian: magic, record length, record count (8 bytes each), 40 bytes of zeros; the records; one CRC-32
+//! Layout, little-endian: magic, bytes of a record, number of records (8 bytes each), 40 bytes of zeros; the records; one CRC-32
 //! a record (4 bytes); the CRC-32 of header and checksums (4 bytes).
 
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use tempfile::NamedTempFile;
 /// Total size of all cache files in a folder, unless told otherwise: 20 GiB.
 pub const DEFAULT_LIMIT: u64 = 20 << 30;
 
-const MAGIC: &[u8; 8] = b"FTFEAT01";
+const MAGIC: &[u8; 8] = b"FTFEAT02";
 const HEADER: usize = 64;
 const EXTENSION: &str = "features";
 const TEMPORARY_PREFIX: &str = ".ft-features-";
@@ -60,26 +60,27 @@ impl FeatureCache {
         &self.folder
     }
 
-    /// Opens the `count` records of `record_len` floats of `key`, or begins to write them.
+    /// Opens the `count` records of `record_bytes` bytes of `key`, or begins to write them.
     ///
     /// `key` is a hash in hexadecimal digits over everything that the records depend on. A damaged file is removed;
     /// [`FeatureWriter::reason`] then says so.
     ///
     /// # Errors
     /// If the key is no hexadecimal number, or the folder cannot be written.
-    pub fn open_or_create(&self, key: &str, record_len: usize, count: usize) -> Result<Opened> {
+    pub fn open_or_create(&self, key: &str, record_bytes: usize, count: usize) -> Result<Opened> {
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
             bail!("feature cache key {key:?} is no hexadecimal number");
         }
-        if record_len == 0 || count == 0 {
-            bail!("feature cache {key}: {count} records of {record_len} values cannot be stored");
+        if record_bytes == 0 || count == 0 {
+            bail!("feature cache {key}: {count} records of {record_bytes} bytes cannot be stored");
         }
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make the feature cache folder {}", self.folder.display()))?;
         let path = self.folder.join(format!("{key}.{EXTENSION}"));
+        let layout = Layout { record_bytes, count };
         let mut reason = None;
         if path.is_file() {
-            match FeatureReader::open(&path, record_len, count) {
+            match FeatureReader::open(&path, layout) {
                 Ok(reader) => return Ok(Opened::Ready(reader)),
                 Err(e) => {
                     reason = Some(format!("the feature cache {} is built again: {e:#}", path.display()));
@@ -93,7 +94,6 @@ impl FeatureCache {
                 }
             }
         }
-        let layout = Layout { record_len, count };
         self.make_room(layout.file_bytes(), &path);
         Ok(Opened::Build(FeatureWriter::create(self, path, layout, reason)?))
     }
@@ -138,18 +138,14 @@ fn remove_unless_in_use(path: &Path) -> bool {
 /// Sizes and offsets in a cache file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
-    record_len: usize,
+    record_bytes: usize,
     count: usize,
 }
 
 impl Layout {
-    fn record_bytes(self) -> usize {
-        self.record_len.saturating_mul(size_of::<f32>())
-    }
-
     /// Offset of the checksums.
     fn records_end(self) -> usize {
-        self.record_bytes().saturating_mul(self.count).saturating_add(HEADER)
+        self.record_bytes.saturating_mul(self.count).saturating_add(HEADER)
     }
 
     fn file_bytes(self) -> u64 {
@@ -158,7 +154,7 @@ impl Layout {
 
     fn header(self) -> [u8; HEADER] {
         let mut header = [0; HEADER];
-        let fields = [*MAGIC, (self.record_len as u64).to_le_bytes(), (self.count as u64).to_le_bytes()];
+        let fields = [*MAGIC, (self.record_bytes as u64).to_le_bytes(), (self.count as u64).to_le_bytes()];
         for (slot, field) in header.chunks_exact_mut(8).zip(fields) {
             slot.copy_from_slice(&field);
         }
@@ -184,8 +180,7 @@ pub struct FeatureReader {
 }
 
 impl FeatureReader {
-    fn open(path: &Path, record_len: usize, count: usize) -> Result<Self> {
-        let layout = Layout { record_len, count };
+    fn open(path: &Path, layout: Layout) -> Result<Self> {
         let file = File::open(path).context("it cannot be opened")?;
         // Some network file systems have no locks; then nothing can be removed either, as that needs one as well.
         let _ = file.lock_shared();
@@ -208,7 +203,7 @@ impl FeatureReader {
         if header != self.layout.header() || own != crc32(&[header, table]).to_le_bytes() {
             bail!("its header is damaged");
         }
-        let records = records.par_chunks_exact(self.layout.record_bytes());
+        let records = records.par_chunks_exact(self.layout.record_bytes);
         let damaged = records.zip(table.par_chunks_exact(4)).filter(|(r, crc)| crc32(&[r]).to_le_bytes() != **crc);
         match damaged.count() {
             0 => Ok(()),
@@ -221,9 +216,9 @@ impl FeatureReader {
         self.layout.count
     }
 
-    /// Number of values in a record.
-    pub fn record_len(&self) -> usize {
-        self.layout.record_len
+    /// Length of a record.
+    pub fn record_bytes(&self) -> usize {
+        self.layout.record_bytes
     }
 
     /// Where the file lies.
@@ -231,16 +226,13 @@ impl FeatureReader {
         &self.path
     }
 
-    /// The `record_len` values of a record; empty if there is no record `index`.
-    pub fn record(&self, index: usize) -> &[f32] {
-        let record = self.layout.record_bytes();
-        let start = index.saturating_mul(record).saturating_add(HEADER);
+    /// The bytes of a record; empty if there is no record `index`.
+    pub fn record(&self, index: usize) -> &[u8] {
+        let start = index.saturating_mul(self.layout.record_bytes).saturating_add(HEADER);
         if index >= self.layout.count {
             return &[];
         }
-        // Maps begin at a page and records at a multiple of 4, so the cast succeeds.
-        let bytes = self.map.get(start..start + record).unwrap_or_default();
-        bytemuck::try_cast_slice(bytes).unwrap_or_default()
+        self.map.get(start..start.saturating_add(self.layout.record_bytes)).unwrap_or_default()
     }
 }
 
@@ -285,21 +277,19 @@ impl FeatureWriter {
     /// Stores record `index`.
     ///
     /// # Errors
-    /// If the index or the number of values does not fit, or the disk is full.
-    pub fn append(&mut self, index: usize, record: &[f32]) -> Result<()> {
-        let (Layout { record_len, count }, len) = (self.layout, record.len());
-        if len != record_len {
-            bail!("feature cache: record {index} has {len} values instead of {record_len}");
+    /// If the index or the length does not fit, or the disk is full.
+    pub fn append(&mut self, index: usize, record: &[u8]) -> Result<()> {
+        let (Layout { record_bytes, count }, len) = (self.layout, record.len());
+        if len != record_bytes {
+            bail!("feature cache: record {index} has {len} bytes instead of {record_bytes}");
         }
         let slot = self.checksums.get_mut(index);
         let slot = slot.with_context(|| format!("feature cache: record {index} of {count} does not exist"))?;
-        // Big-endian machines would have to swap; none runs candle's kernels.
-        let bytes: &[u8] = bytemuck::cast_slice(record);
-        let offset = HEADER as u64 + index as u64 * self.layout.record_bytes() as u64;
+        let offset = HEADER as u64 + index as u64 * record_bytes as u64;
         let file = self.file.as_file_mut();
-        let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes));
+        let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(record));
         written.with_context(|| no_space(&self.cache))?;
-        *slot = Some(crc32(&[bytes]));
+        *slot = Some(crc32(&[record]));
         Ok(())
     }
 
@@ -321,7 +311,7 @@ impl FeatureWriter {
         let written = file.seek(end).and_then(|_| file.write_all(&table)).and_then(|()| file.flush());
         written.with_context(|| no_space(&cache))?;
         file.persist(&path).with_context(|| format!("cannot put {} in place", path.display()))?;
-        FeatureReader::open(&path, layout.record_len, layout.count)
+        FeatureReader::open(&path, layout)
             .with_context(|| format!("the feature cache {} cannot be read back", path.display()))
     }
 }

@@ -20,6 +20,7 @@ mod binary;
 mod conv2d;
 mod dense;
 mod dropout;
+mod hardware;
 mod kernels;
 mod loss;
 mod max_pool;
@@ -46,6 +47,7 @@ pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, conv2d, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
+pub use hardware::has_fast_bf16;
 pub use loss::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
 };

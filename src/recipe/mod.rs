@@ -30,7 +30,9 @@ pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
 };
 pub use schema::{Backbone, BatchNormMode, Data, Expected, Head, Initializer, Recipe, Split, Weights};
-pub use train::{ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, RECORDING, Train};
+pub use train::{
+    ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, PrecisionChoice, RECORDING, Train,
+};
 use tree::{Item, Node};
 
 /// The recipes inside the program: name and file content, in order of name.

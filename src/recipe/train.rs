@@ -79,6 +79,8 @@ pub struct Train {
     pub class_weights: ClassWeights,
     /// Whose formulas are used where Keras and torch differ: epsilon, weight decay, class weights. Default `keras`.
     pub convention: Convention,
+    /// In which numbers the network computes. Default `f32`; a run records what `auto` came to.
+    pub precision: PrecisionChoice,
     /// Run the frozen part of the backbone once for each photo and keep the result for all epochs. Default true.
     pub cache_features: bool,
     /// Longest time in seconds between two saved states of training, from which `ft resume` goes on; 0 saves after every update.
@@ -160,6 +162,19 @@ pub enum Convention {
     Torch,
 }
 
+/// In which numbers a network computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionChoice {
+    /// Single precision. The default.
+    #[default]
+    F32,
+    /// Activations and the operands of convolutions are bfloat16; parameters and sums stay single precision.
+    Bf16,
+    /// `bf16` where the processor has instructions for it, else `f32`.
+    Auto,
+}
+
 /// Weights of the classes in the loss: `"none"`, `"auto"`, or a table from class name to weight.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "ClassWeightsText", try_from = "ClassWeightsText")]
@@ -238,6 +253,7 @@ impl Default for Train {
             label_smoothing: 0.0,
             class_weights: ClassWeights::default(),
             convention: Convention::default(),
+            precision: PrecisionChoice::default(),
             cache_features: true,
             checkpoint_every: 300.0,
             keep_checkpoints: 2,
@@ -277,6 +293,7 @@ impl Train {
 words!(OptimizerKind: Adam = "adam", Adamw = "adamw", Sgd = "sgd", Rmsprop = "rmsprop");
 words!(LossKind: Softmax = "softmax", Sigmoid = "sigmoid");
 words!(Convention: Keras = "keras", Torch = "torch");
+words!(PrecisionChoice: F32 = "f32", Bf16 = "bf16", Auto = "auto");
 words!(DecayScope: Kernels = "kernels", All = "all");
 words!(ClipScope: Global = "global", Parameter = "parameter");
 
@@ -362,6 +379,7 @@ pub(super) const KEYS: &[&str] = &[
     "label_smoothing",
     "class_weights",
     "convention",
+    "precision",
     "cache_features",
     "checkpoint_every",
     "keep_checkpoints",
@@ -390,6 +408,7 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Train {
     section.value("label_smoothing", &mut train.label_smoothing);
     section.value("class_weights", &mut train.class_weights);
     section.value("convention", &mut train.convention);
+    section.value("precision", &mut train.precision);
     section.value("cache_features", &mut train.cache_features);
     section.value("checkpoint_every", &mut train.checkpoint_every);
     section.value("keep_checkpoints", &mut train.keep_checkpoints);

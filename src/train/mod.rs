@@ -1,6 +1,7 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
 pub mod checkpoint;
+mod crossing;
 pub mod early_stopping;
 pub mod ema;
 pub mod fit;

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 
 pub use crate::data::augment::Mixed;
 
+use super::crossing::Crossing;
 use crate::data::augment::Augmenter;
 use crate::data::dataset::Sample;
 use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
@@ -127,8 +128,7 @@ pub struct CachedSource {
     features: FeatureReader,
     labels: Vec<u32>,
     cut: usize,
-    /// Shapes of what crosses the cut, for one image.
-    shapes: Vec<Vec<usize>>,
+    crossing: Crossing,
     device: Device,
 }
 
@@ -145,23 +145,22 @@ impl CachedSource {
     ) -> Result<Self> {
         ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
         let cut = network.first_half_end();
-        let crossing = network.crossing(cut);
-        let shapes: Vec<Vec<usize>> = crossing.iter().map(|&l| network.graph().layers[l].shape.dims()).collect();
-        let record_len = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
-        let layers: Vec<&str> = crossing.iter().map(|&l| network.graph().layers[l].name.as_str()).collect();
+        let crossing = Crossing::of(network, cut)?;
         // Another version of ft may round differently.
         let version = env!("CARGO_PKG_VERSION");
-        let key = sha256(format!("{version}\n{key}\n{}\n{layers:?} {shapes:?}", network.first_half_hash()?).as_bytes());
-        let features = match cache.open_or_create(&key, record_len, photos.len())? {
+        let precision = network.precision().name();
+        let key = format!("{version}\n{key}\n{}\n{precision}\n{crossing:?}", network.first_half_hash()?);
+        let key = sha256(key.as_bytes());
+        let features = match cache.open_or_create(&key, crossing.record_bytes(), photos.len())? {
             Opened::Ready(features) => features,
             Opened::Build(writer) => {
                 if let Some(reason) = writer.reason() {
                     watcher.log(reason);
                 }
-                build(writer, network, cut, photos, batch_size, watcher)?
+                build(writer, network, cut, &crossing, photos, batch_size, watcher)?
             }
         };
-        Ok(Self { features, labels: photos.loader.labels(), cut, shapes, device: network.device().clone() })
+        Ok(Self { features, labels: photos.loader.labels(), cut, crossing, device: network.device().clone() })
     }
 
     /// Where the cache file lies.
@@ -170,19 +169,8 @@ impl CachedSource {
     }
 
     fn batch(&self, indices: &[usize]) -> Result<FeatureBatch> {
-        let mut crossing = Vec::with_capacity(self.shapes.len());
-        let mut offset = 0;
-        for shape in &self.shapes {
-            let count: usize = shape.iter().product();
-            let mut values = Vec::with_capacity(indices.len() * count);
-            for &index in indices {
-                let record = self.features.record(index).get(offset..offset + count);
-                values.extend_from_slice(record.ok_or_else(|| anyhow!("no cached features of photo {index}"))?);
-            }
-            offset += count;
-            let dims: Vec<usize> = std::iter::once(indices.len()).chain(shape.iter().copied()).collect();
-            crossing.push(Tensor::from_vec(values, dims, &self.device)?);
-        }
+        let records: Vec<&[u8]> = indices.iter().map(|&index| self.features.record(index)).collect();
+        let crossing = self.crossing.tensors(&records, &self.device)?;
         let label = |&i: &usize| self.labels.get(i).copied().ok_or_else(|| anyhow!("photo {i} has no label"));
         Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()?, mixed: None })
     }
@@ -192,6 +180,7 @@ fn build(
     mut writer: FeatureWriter,
     network: &Network,
     cut: usize,
+    crossing: &Crossing,
     photos: &PhotoSource,
     batch_size: usize,
     watcher: &mut dyn Watcher,
@@ -201,14 +190,10 @@ fn build(
     for batch in photos.batches(&order, batch_size, 0)? {
         let batch = batch?;
         let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
-        let outputs = network.forward_to(cut, images)?;
-        let flat: Vec<Vec<Vec<f32>>> =
-            outputs.iter().map(|t| Ok(t.flatten_from(1)?.to_vec2::<f32>()?)).collect::<Result<_>>()?;
-        for i in 0..batch.labels.len() {
-            let record: Vec<f32> = flat.iter().filter_map(|t| t.get(i)).flatten().copied().collect();
-            writer.append(done + i, &record)?;
+        for record in crossing.records(&network.forward_to(cut, images)?)? {
+            writer.append(done, &record)?;
+            done += 1;
         }
-        done += batch.labels.len();
         watcher.progress(done)?;
     }
     writer.finish()

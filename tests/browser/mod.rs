@@ -2,6 +2,7 @@
 //!
 //! The browser is the program that `FT_BROWSER` names, else the first of [`NAMES`] on `PATH`. Without one the tests that need it
 //! say so and pass; with `FT_BROWSER` set a browser that does not start fails them.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -294,6 +295,15 @@ impl Tab<'_> {
             }
         };
         of_page.filter_map(problem).collect()
+    }
+
+    /// What the pictures are called that do not load, those that are further down included.
+    pub fn broken_pictures(&mut self) -> Value {
+        self.evaluate(
+            "Promise.all([...document.images].map((i) => { i.loading = 'eager'; return i.decode().then(() => null, () => i.alt); }))
+               .then((found) => found.filter((alt) => alt !== null)
+                 .concat([...document.images].filter((i) => i.naturalWidth === 0).map((i) => i.alt)))",
+        )
     }
 
     /// A picture of the whole page as PNG in base64.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use ft::recipe::{
     self, Annealing, BatchNormMode, ClassWeights, ClipScope, Convention, DecayScope, EarlyStopping, Expected,
-    Initializer, LossKind, Monitor, MultiStep, OneCycle, OptimizerKind, Phase, Plateau, Recipe, Schedule, ScheduleKind,
-    Update,
+    Initializer, LossKind, Monitor, MultiStep, OneCycle, OptimizerKind, Phase, Plateau, PrecisionChoice, Recipe,
+    Schedule, ScheduleKind, Update,
 };
 use proptest::prelude::*;
 
@@ -93,6 +93,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
             }
             if course.2.1 {
                 recipe.train.accumulate = 4;
+                recipe.train.precision = if rates.2 { PrecisionChoice::Bf16 } else { PrecisionChoice::Auto };
                 recipe.train.steps_per_epoch = Some(90);
                 recipe.train.validation_steps = Some(20);
                 recipe.train.monitor = Monitor::ValLoss;

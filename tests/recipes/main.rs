@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ft::error::UsageError;
 use ft::recipe::head::{self, Activation, HeadLayer, Units};
-use ft::recipe::{self, ClassWeights, Phase, Recipe};
+use ft::recipe::{self, ClassWeights, Phase, PrecisionChoice, Recipe};
 
 fn overrides(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
@@ -156,6 +156,24 @@ fn momentum_and_rho_default_to_the_optimisers_and_the_conventions() {
 }
 
 #[test]
+fn the_precision_is_one_of_three_words() {
+    for (word, precision) in
+        [("f32", PrecisionChoice::F32), ("bf16", PrecisionChoice::Bf16), ("auto", PrecisionChoice::Auto)]
+    {
+        let read = recipe::from_text(&format!("[train]\nprecision = \"{word}\"\n"), "my.toml", &[]).unwrap();
+        assert_eq!(read.train.precision, precision);
+    }
+    let message = usage_error("[train]\nprecision = \"bf61\"\nprecison = \"f32\"\n", &[]);
+    for part in [
+        "my.toml:2: train.precision: \"bf61\" is none of \"f32\", \"bf16\", \"auto\"; did you mean \"bf16\"?",
+        "my.toml:3: train.precison: unknown key; did you mean `precision`?",
+    ] {
+        assert!(message.contains(part), "missing: {part}\nin: {message}");
+    }
+    assert!(usage_error("precision = \"auto\"", &[]).contains("did you mean `train.precision`?"));
+}
+
+#[test]
 fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
     let message = usage_error("", &["lr=0.1", "data.freeze_before=conv4"]);
     assert!(message.contains("did you mean `train.lr`?"), "{message}");
@@ -288,13 +306,14 @@ struct Flags {
 #[test]
 fn flags_change_the_recipe_and_win_over_set() {
     use clap::Parser;
-    let line = "x --data [old]/5 --split-file s.csv --weights none --epochs 3 --seed 7 --set train.epochs=9 --set data.split.val=0.2 \
-                --set data.split.test=0.0";
+    let line = "x --data [old]/5 --split-file s.csv --weights none --epochs 3 --seed 7 --precision bf16 --set train.epochs=9 --set train.precision=auto \
+                --set data.split.val=0.2 --set data.split.test=0.0";
     let flags = Flags::try_parse_from(line.split_whitespace()).unwrap();
     let recipe = recipe::load("resnet50v2-unfreeze-conv4", &flags.training.overrides()).unwrap();
     assert_eq!((recipe.data.source.as_str(), recipe.weights.source.as_str()), ("[old]/5", "none"));
     assert_eq!((recipe.data.split_file, recipe.train.epochs, recipe.seed), (Some(PathBuf::from("s.csv")), 3, 7));
     assert_eq!((recipe.data.split.train, recipe.data.split.val, recipe.data.split.test), (0.8, 0.2, 0.0));
+    assert_eq!(recipe.train.precision, PrecisionChoice::Bf16);
     let none = Flags::try_parse_from(["x"]).unwrap();
     assert!(none.training.overrides().is_empty());
 }

@@ -60,18 +60,7 @@ fn file_in_browser(file: &Path, (width, height): (u32, u32), scheme: &str, check
     check(&mut tab);
     let problems = tab.problems();
     assert!(problems.is_empty(), "{problems:#?}");
-    assert_pictures(&mut tab);
-}
-
-/// Every picture has loaded, also those that are further down.
-#[track_caller]
-fn assert_pictures(tab: &mut Tab) {
-    let broken = tab.evaluate(
-        "Promise.all([...document.images].map((i) => { i.loading = 'eager'; return i.decode().then(() => null, () => i.alt); }))
-           .then((found) => found.filter((alt) => alt !== null)
-             .concat([...document.images].filter((i) => i.naturalWidth === 0).map((i) => i.alt)))",
-    );
-    assert_eq!(broken, json!([]), "pictures that did not load");
+    assert_eq!(tab.broken_pictures(), json!([]), "pictures that did not load");
 }
 
 /// What is wider than the window and does not lie in a box that scrolls.

@@ -106,7 +106,7 @@ fn identity_is_what_decides_the_result() {
     {
         assert_eq!(of(&[same]), own, "{same}");
     }
-    for other in ["seed=1", "train.lr=0.002", "data.source=photos", "train.epochs=11"] {
+    for other in ["seed=1", "train.lr=0.002", "data.source=photos", "train.epochs=11", "train.precision=bf16"] {
         assert_ne!(of(&[other]), own, "{other}");
     }
 }

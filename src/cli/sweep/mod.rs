@@ -16,7 +16,9 @@ pub use arguments::Args;
 pub(super) use child::attach;
 
 use super::output::{print, print_json};
+use super::precision;
 use crate::error::{say, usage};
+use crate::recipe::PrecisionChoice;
 use crate::recipe::sweep::{Point, Sweep, Trial};
 use conductor::{Conductor, Wanted};
 use results::Results;
@@ -26,7 +28,7 @@ use results::Results;
 /// # Errors
 /// A usage error for what is wrong with the sweep; any other if a run failed, or the sweep was stopped before its end.
 pub fn run(args: &Args) -> Result<()> {
-    let sweep = Sweep::load(&args.file, &args.settings())?;
+    let mut sweep = Sweep::load(&args.file, &args.settings())?;
     networks::check(&sweep)?;
     sweep.notes.iter().for_each(|note| say(note));
     if args.plan.is_some() {
@@ -35,6 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.dry_run {
         return list(args, &sweep);
     }
+    settle_precision(args, &mut sweep)?;
     if args.status {
         return Results::gather(&sweep, &args.runs.runs)?.show(args);
     }
@@ -52,6 +55,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     Results::gather(&sweep, &args.runs.runs)?.show(args)?;
     conductor.verdict()
+}
+
+/// What `auto` comes to on the device of the runs; one that does not compute in what is asked for is told before any of them starts.
+fn settle_precision(args: &Args, sweep: &mut Sweep) -> Result<()> {
+    let usual = |trial: &Trial| trial.recipe.train.precision == PrecisionChoice::F32;
+    if sweep.trials().all(|(_, trial)| usual(trial)) {
+        return Ok(());
+    }
+    let device = args.machine.device.open()?;
+    sweep.settle_precision(|choice| precision::settle(choice, &device))
 }
 
 /// All runs of a sweep without halving, in the order of its file.

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Monitor, Recipe};
+use super::{Monitor, PrecisionChoice, Recipe};
 use crate::error::usage;
 
 /// Most points times seeds that a sweep may have.
@@ -112,6 +112,22 @@ impl Sweep {
     /// As [`Self::load`].
     pub fn from_text(text: &str, file: &str, folder: &Path, settings: &[String]) -> Result<Self> {
         points::resolve(read::file(text, file, folder, settings)?)
+    }
+
+    /// Puts into every trial what its precision comes to where it is run, as the runs themselves record it: only then a sweep knows
+    /// them for its own.
+    ///
+    /// # Errors
+    /// As `resolve`, or if a recipe cannot be written as TOML.
+    pub fn settle_precision(&mut self, resolve: impl Fn(PrecisionChoice) -> Result<PrecisionChoice>) -> Result<()> {
+        for trial in self.points.iter_mut().flat_map(|point| point.rungs.iter_mut().flatten()) {
+            let precision = resolve(trial.recipe.train.precision)?;
+            if precision != trial.recipe.train.precision {
+                trial.recipe.train.precision = precision;
+                trial.identity = trial.recipe.identity()?;
+            }
+        }
+        Ok(())
     }
 
     /// Number of rungs: 1 without halving.
