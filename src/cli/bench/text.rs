@@ -60,9 +60,9 @@ pub fn totals(training: &Training) -> String {
         vec![part.kind.to_owned(), part.rows.to_string(), seconds, share, whole(part.gflop_per_second)]
     };
     let rows: Vec<_> = training.table.totals.iter().map(row).collect();
-    let step = training.table.profile_step_seconds.median * 1e3;
+    let (sum, steps) = (training.table.rows_seconds * 1e3, training.steps);
     format!(
-        "\nWhere a training step's time goes ({step:.1} ms with a clock at every layer):\n\n{}",
+        "\nWhere a training step's time goes: {sum:.1} ms, each layer as in its fastest of {steps} steps\n\n{}",
         table(&columns, &rows)
     )
 }
