@@ -3,6 +3,7 @@
 //! Data flows one way: `recipe` -> `data` -> `models` -> `train` -> `runs` -> `explain`, `report`; `draw` serves whoever makes
 //! pictures, `draft` proposes recipes. A lower layer never imports a higher one; `docs/ARCHITECTURE.md` is the map.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod download;

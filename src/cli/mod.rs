@@ -2,6 +2,7 @@
 
 mod arguments;
 mod baseline;
+mod bench;
 mod board;
 mod completions;
 mod console;
@@ -54,6 +55,7 @@ Examples:
   ft explain --model best                        where the best model looks: Grad-CAM pictures
   ft report latest                               the newest run as a page: figures, photos, what the model looks at
   ft summary resnet50v2 --freeze-before conv4    the layer table
+  ft bench --model resnet50v2 --freeze-before conv4   how fast it trains here, and where the time goes
   ft data check photos/                          broken photos, duplicates, photos in two classes
   ft weights list                                the pretrained weights that ft knows
   ft runs                                        what has been run
@@ -95,6 +97,8 @@ pub enum Command {
     Report(report::Args),
     /// Show a model layer by layer
     Summary(summary::Args),
+    /// Measure how fast this machine trains a network, and where the time goes
+    Bench(bench::Args),
     /// Look after data sets: fetch, check, count, preview, split
     Data(data::Args),
     /// List the known pretrained weights, or export those of a run
@@ -128,6 +132,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Explain(args) => explain::run(args),
         Command::Report(args) => report::run(args),
         Command::Summary(args) => summary::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Data(args) => data::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Runs(args) => runs::run(args),

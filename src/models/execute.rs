@@ -12,7 +12,11 @@ use super::graph::Graph;
 use super::layer::{BatchNorm, Op};
 use super::network::Network;
 use super::plan::{Demand, Kernel, Step, plan};
-use crate::ops::{self, Backend, BatchStatistics, Conv2d, MaxPoolIndices, Needed, Normalization, Precision};
+use super::profile::{self, Profile};
+use crate::ops::{
+    self, Backend, BatchStatistics, Conv2d, ConvGradients, DenseGradients, MaxPoolIndices, Needed, Normalization,
+    Precision,
+};
 
 /// How a pass treats layers that behave differently in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(super) struct Executor<'a> {
     pub pass: Pass,
     /// How the backward pass treats ReLU and leaky ReLU.
     pub relu: ReluRule,
+    /// Where the time of each step is noted, if anybody asks.
+    pub profile: Option<&'a Profile>,
 }
 
 /// One executed step, with what its backward half reads.
@@ -111,7 +117,9 @@ impl Executor<'_> {
                 }
             }
             let name = &self.graph.layers[step.output].name;
-            let (output, saved) = self.step(&step, &inputs).with_context(|| format!("layer {name}"))?;
+            let (output, saved) =
+                profile::forward(self.profile, self.graph, &step, &inputs, || self.step(&step, &inputs))
+                    .with_context(|| format!("layer {name}"))?;
             let output = self.in_precision(step.output, output)?;
             if let Saved::Statistics(statistics) = &saved
                 && let Kernel::BatchNorm { layer, .. } = step.kernel
@@ -233,8 +241,10 @@ impl Executor<'_> {
         for record in tape.into_iter().rev() {
             let Some(gradient) = result.layers.remove(&record.step.output) else { continue };
             let name = &self.graph.layers[record.step.output].name;
-            self.step_backward(&record, gradient, requires, &mut result)
-                .with_context(|| format!("gradient of layer {name}"))?;
+            profile::backward(self.profile, self.graph, &record.step, gradient, |gradient| {
+                self.step_backward(&record, gradient, requires, &mut result)
+            })
+            .with_context(|| format!("gradient of layer {name}"))?;
         }
         Ok(result)
     }
@@ -284,7 +294,11 @@ impl Executor<'_> {
         let (own, bias) = self.kernel_and_bias(layer)?;
         let kernel = if let Saved::FoldedKernel(kernel) = &record.saved { kernel } else { own };
         let needed = Needed { input: self.input_required(record, requires), parameters: self.params_wanted(layer) };
-        let g = ops::conv2d_backward(self.backend, input, kernel, bias.is_some(), grad, config, needed)?;
+        let run = |needed| ops::conv2d_backward(self.backend, input, kernel, bias.is_some(), grad, config, needed);
+        let g = match self.profile {
+            Some(profile) => profile.apart(needed, run, |x, w| ConvGradients { input: x.input, ..w })?,
+            None => run(needed)?,
+        };
         self.store(result, layer, [g.kernel, g.bias]);
         Ok(g.input)
     }
@@ -328,7 +342,11 @@ impl Executor<'_> {
         if let Op::Dense { .. } = op {
             let (kernel, bias) = self.kernel_and_bias(layer)?;
             let needed = Needed { input: wanted, parameters: self.params_wanted(layer) };
-            let g = ops::dense_backward(backend, input()?, kernel, bias.is_some(), &grad, needed)?;
+            let run = |needed| ops::dense_backward(backend, input()?, kernel, bias.is_some(), &grad, needed);
+            let g = match self.profile {
+                Some(profile) => profile.apart(needed, run, |x, w| DenseGradients { input: x.input, ..w })?,
+                None => run(needed)?,
+            };
             self.store(result, layer, [g.kernel, g.bias]);
             return Ok(g.input);
         }

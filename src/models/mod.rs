@@ -16,6 +16,7 @@ mod layer;
 mod network;
 mod partial;
 mod plan;
+pub mod profile;
 mod resnet;
 mod resnet_basic;
 mod resnet_mini;

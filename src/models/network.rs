@@ -1,7 +1,7 @@
 //! A network: structure, parameter values, what of it is frozen; the two halves of every model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +13,7 @@ use super::graph::Graph;
 use super::init::initial_values;
 use super::layer::Op;
 use super::plan::consumers;
+use super::profile::Profile;
 use super::spec::ParamSpec;
 use crate::files::hex;
 use crate::ops::{self, Backend, BatchStatistics, Precision};
@@ -34,6 +35,7 @@ pub struct Network {
     device: Device,
     /// Frozen convolutions with their batch norm folded in, by layer; computed once.
     folded: Mutex<BTreeMap<usize, (Tensor, Tensor)>>,
+    profile: Option<Arc<Profile>>,
 }
 
 /// Result of one training step's forward and backward pass.
@@ -86,6 +88,7 @@ impl Network {
             precision: Precision::F32,
             device: device.clone(),
             folded: Mutex::default(),
+            profile: None,
         }
     }
 
@@ -103,6 +106,11 @@ impl Network {
     /// See [`Self::set_precision`].
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Where passes note the time of each step; nowhere by default.
+    pub fn set_profile(&mut self, profile: Option<Arc<Profile>>) {
+        self.profile = profile;
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -431,6 +439,7 @@ impl Network {
             backend: self.backend,
             pass,
             relu,
+            profile: self.profile.as_deref(),
         }
     }
 

@@ -109,7 +109,8 @@ impl Environment {
     }
 }
 
-fn cpu_name() -> Option<String> {
+/// Name of the processor, where the system tells it.
+pub fn cpu_name() -> Option<String> {
     system_line("/proc/cpuinfo", "model name").or_else(|| system_setting("machdep.cpu.brand_string"))
 }
 
