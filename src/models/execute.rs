@@ -117,9 +117,10 @@ impl Executor<'_> {
                 }
             }
             let name = &self.graph.layers[step.output].name;
-            let (output, saved) =
-                profile::forward(self.profile, self.graph, &step, &inputs, || self.step(&step, &inputs))
-                    .with_context(|| format!("layer {name}"))?;
+            let (output, saved) = profile::forward(self.profile, self.graph, &step, &inputs, || {
+                self.step(&step, &inputs, requires[step.output])
+            })
+            .with_context(|| format!("layer {name}"))?;
             let output = self.in_precision(step.output, output)?;
             if let Saved::Statistics(statistics) = &saved
                 && let Kernel::BatchNorm { layer, .. } = step.kernel
@@ -148,6 +149,12 @@ impl Executor<'_> {
         Ok(if value.dtype() == wanted { value } else { value.to_dtype(wanted)? })
     }
 
+    /// Whether native kernels multiply a convolution's weights more than once before they change.
+    fn stays(&self, layer: usize) -> bool {
+        let in_use = self.pass == Pass::Inference || layer < self.network.frozen_before();
+        self.backend == Backend::Native && in_use
+    }
+
     fn is_live(&self, layer: usize) -> bool {
         matches!(self.pass, Pass::Training { .. }) && self.network.is_live_batch_norm(layer)
     }
@@ -168,10 +175,15 @@ impl Executor<'_> {
         Record { step, input, output: reads_output.then_some(output), saved }
     }
 
-    fn step(&self, step: &Step, inputs: &[Tensor]) -> Result<(Tensor, Saved)> {
+    /// `recorded` says whether a gradient will go back through the step.
+    fn step(&self, step: &Step, inputs: &[Tensor], recorded: bool) -> Result<(Tensor, Saved)> {
         let x = inputs.first().ok_or_else(|| anyhow!("a step without input"))?;
         let backend = self.backend;
         match &step.kernel {
+            Kernel::Conv { layer, config, folded, relu } if !recorded && self.stays(*layer) => {
+                let (kernel, bias) = self.network.packed(*layer, *folded, config, x.dtype())?;
+                Ok((kernel.conv2d(x, bias.as_ref(), *relu)?, Saved::Nothing))
+            }
             Kernel::Conv { layer, config, folded: Some(batch_norm), relu } => {
                 let (kernel, bias) = self.network.folded(*layer, *batch_norm)?;
                 let y = ops::conv2d(backend, x, &kernel, Some(&bias), config, *relu)?;

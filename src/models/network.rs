@@ -1,7 +1,7 @@
 //! A network: structure, parameter values, what of it is frozen; the two halves of every model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -16,7 +16,7 @@ use super::plan::consumers;
 use super::profile::Profile;
 use super::spec::ParamSpec;
 use crate::files::hex;
-use crate::ops::{self, Backend, BatchStatistics, Precision};
+use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Precision};
 use crate::recipe::{BatchNormMode, Initializer};
 
 /// Images of one part of a large batch in inference on the CPU.
@@ -35,8 +35,14 @@ pub struct Network {
     device: Device,
     /// Frozen convolutions with their batch norm folded in, by layer; computed once.
     folded: Mutex<BTreeMap<usize, (Tensor, Tensor)>>,
+    /// Convolutions' kernels as inference multiplies them, with their biases, by layer and the batch norm folded into them;
+    /// those of layers that train until they change.
+    packed: Mutex<BTreeMap<(usize, Option<usize>), Packed>>,
     profile: Option<Arc<Profile>>,
 }
+
+/// A packed kernel and its bias.
+type Packed = (Arc<PackedKernel>, Option<Tensor>);
 
 /// Result of one training step's forward and backward pass.
 pub struct StepOutput {
@@ -88,6 +94,7 @@ impl Network {
             precision: Precision::F32,
             device: device.clone(),
             folded: Mutex::default(),
+            packed: Mutex::default(),
             profile: None,
         }
     }
@@ -195,6 +202,7 @@ impl Network {
 
     /// Names and values of the trainable parameters, to be updated in place by an optimiser.
     pub fn trainable_parameters_mut(&mut self) -> Vec<(&str, &mut Tensor)> {
+        self.forget_packed_that_change();
         let Self { graph, parameters, trainable, .. } = self;
         graph
             .params
@@ -354,6 +362,7 @@ impl Network {
 
     /// Moves the statistics of the live batch norms towards those of the step's batch.
     pub fn update_statistics(&mut self, step: &StepOutput) -> Result<()> {
+        self.forget_packed_that_change();
         for (layer, statistics) in &step.statistics {
             if let (Op::BatchNorm(bn), &[_, _, mean, variance]) =
                 (self.graph.layers[*layer].op, self.graph.layers[*layer].params.as_slice())
@@ -446,25 +455,66 @@ impl Network {
     /// Kernel and bias of a convolution with its batch norm folded in; remembered while both are frozen.
     pub(super) fn folded(&self, conv: usize, batch_norm: usize) -> Result<(Tensor, Tensor)> {
         let frozen = batch_norm < self.frozen_before;
-        if frozen && let Some(folded) = self.folded_cache().get(&conv) {
+        if frozen && let Some(folded) = lock(&self.folded).get(&conv) {
             return Ok(folded.clone());
         }
-        let params = &self.graph.layers[conv].params;
-        let kernel = params.first().and_then(|&p| self.parameters.get(p)).ok_or_else(|| anyhow!("it has no kernel"))?;
-        let bias = params.get(1).and_then(|&p| self.parameters.get(p));
-        let folded = ops::fold_batch_norm(kernel, bias, &normalization(&self.graph, &self.parameters, batch_norm)?)?;
+        let folded = self.fold(conv, batch_norm)?;
         if frozen {
-            self.folded_cache().insert(conv, folded.clone());
+            lock(&self.folded).insert(conv, folded.clone());
         }
         Ok(folded)
     }
 
-    fn folded_cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, (Tensor, Tensor)>> {
-        // A panic while it was held cannot have left a half-written entry.
-        self.folded.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// A convolution's kernel as inference multiplies it, with `batch_norm` folded in, and its bias; remembered until one of its
+    /// parameters changes.
+    pub(super) fn packed(
+        &self,
+        conv: usize,
+        batch_norm: Option<usize>,
+        config: &Conv2d,
+        input: DType,
+    ) -> Result<Packed> {
+        if let Some(packed) = lock(&self.packed).get(&(conv, batch_norm)) {
+            return Ok(packed.clone());
+        }
+        let (kernel, bias) = match batch_norm {
+            Some(batch_norm) => {
+                let (kernel, bias) = self.fold(conv, batch_norm)?;
+                (kernel, Some(bias))
+            }
+            None => {
+                let (kernel, bias) = self.kernel_and_bias(conv)?;
+                (kernel.clone(), bias.cloned())
+            }
+        };
+        let packed = (Arc::new(PackedKernel::new(&kernel, config, input)?), bias);
+        lock(&self.packed).insert((conv, batch_norm), packed.clone());
+        Ok(packed)
+    }
+
+    fn fold(&self, conv: usize, batch_norm: usize) -> Result<(Tensor, Tensor)> {
+        let (kernel, bias) = self.kernel_and_bias(conv)?;
+        ops::fold_batch_norm(kernel, bias, &normalization(&self.graph, &self.parameters, batch_norm)?)
+    }
+
+    fn kernel_and_bias(&self, layer: usize) -> Result<(&Tensor, Option<&Tensor>)> {
+        let params = &self.graph.layers[layer].params;
+        let kernel = params.first().and_then(|&p| self.parameters.get(p)).ok_or_else(|| anyhow!("it has no kernel"))?;
+        Ok((kernel, params.get(1).and_then(|&p| self.parameters.get(p))))
     }
 
     fn forget_folded(&self) {
-        self.folded_cache().clear();
+        lock(&self.folded).clear();
+        lock(&self.packed).clear();
     }
+
+    fn forget_packed_that_change(&self) {
+        let frozen = |layer: usize| layer < self.frozen_before;
+        lock(&self.packed).retain(|&(conv, batch_norm), _| frozen(conv) && batch_norm.is_none_or(frozen));
+    }
+}
+
+/// A panic while a cache was held cannot have left a half-written entry.
+fn lock<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }

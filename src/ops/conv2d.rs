@@ -1,7 +1,7 @@
 //! Two-dimensional convolution (cross-correlation, as every framework calls it), without groups or dilation.
 
 use anyhow::{Result, ensure};
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::{Taps, Window};
@@ -46,17 +46,19 @@ pub(super) struct ConvShape {
 
 impl ConvShape {
     fn of(operation: &str, input: &Tensor, kernel: &Tensor, config: &Conv2d) -> Result<Self> {
+        Self::of_dims(operation, input, kernel.dims(), config)
+    }
+
+    fn of_dims(operation: &str, input: &Tensor, kernel: &[usize], config: &Conv2d) -> Result<Self> {
         let image = Image::of(operation, input)?;
-        let &[height, width, in_channels, out_channels] = kernel.dims() else {
+        let &[height, width, in_channels, out_channels] = kernel else {
             anyhow::bail!(
-                "{operation}: expected a kernel [kernel_height, kernel_width, in, out], found shape {:?}",
-                kernel.dims()
+                "{operation}: expected a kernel [kernel_height, kernel_width, in, out], found shape {kernel:?}"
             );
         };
         ensure!(
             image.channels == in_channels && out_channels > 0,
-            "{operation}: the kernel {:?} does not fit an input of {} channels",
-            kernel.dims(),
+            "{operation}: the kernel {kernel:?} does not fit an input of {} channels",
             image.channels
         );
         let window = config.window((height, width));
@@ -82,7 +84,8 @@ pub fn conv2d(
         expect_shape("conv2d", "the bias", bias, &[shape.output.channels])?;
     }
     if runs_native("conv2d", backend, input)? {
-        return kernels::conv::forward(input, kernel, bias, &shape, relu);
+        let packed = kernels::conv::Packed::new(kernel, config.padding, input.dtype())?;
+        return kernels::conv::forward(input, &packed, bias, &shape, relu);
     }
     let output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
     let output = match bias {
@@ -90,6 +93,39 @@ pub fn conv2d(
         None => output,
     };
     Ok(if relu { output.relu()? } else { output })
+}
+
+/// A convolution's kernel in the form in which the native kernels multiply it: for many batches with the same weights.
+pub struct PackedKernel {
+    /// `[kernel_height, kernel_width, in, out]`
+    dims: [usize; 4],
+    config: Conv2d,
+    input: DType,
+    packed: kernels::conv::Packed,
+}
+
+impl PackedKernel {
+    /// For inputs of a type (`f32` or `bf16`).
+    pub fn new(kernel: &Tensor, config: &Conv2d, input: DType) -> Result<Self> {
+        let (height, width, inputs, outputs) = kernel.dims4()?;
+        let packed = kernels::conv::Packed::new(kernel, config.padding, input)?;
+        Ok(Self { dims: [height, width, inputs, outputs], config: *config, input, packed })
+    }
+
+    /// [`conv2d`] with this kernel.
+    pub fn conv2d(&self, input: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        let shape = ConvShape::of_dims("conv2d", input, &self.dims, &self.config)?;
+        ensure!(
+            runs_native("conv2d", Backend::Native, input)? && input.dtype() == self.input,
+            "conv2d: the kernel was packed for {:?} and not for {:?}",
+            self.input,
+            input.dtype()
+        );
+        if let Some(bias) = bias {
+            expect_shape("conv2d", "the bias", bias, &[shape.output.channels])?;
+        }
+        kernels::conv::forward(input, &self.packed, bias, &shape, relu)
+    }
 }
 
 /// Gradients of [`conv2d`] without relu, for the gradient `grad` of its output.

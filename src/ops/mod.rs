@@ -44,7 +44,7 @@ pub use batch_norm::{
     batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, fold_batch_norm, update_running,
 };
 pub use binary::{binary_logits, binary_logits_backward};
-pub use conv2d::{Conv2d, ConvGradients, conv2d, conv2d_backward};
+pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
 pub use hardware::has_fast_bf16;
@@ -59,7 +59,12 @@ pub use window::Pool;
 
 use candle_core::Device;
 
-/// The vector instructions of this processor that the native kernels use: `portable`, `avx2` or `avx512`.
+/// Makes the allocator keep the pages of freed buffers for the next step; programs that train call it once, at their start.
+pub fn keep_freed_pages() {
+    kernels::memory::keep_freed_pages();
+}
+
+/// The vector instructions of this processor that the native kernels use: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
 pub fn vector_instructions() -> &'static str {
     kernels::simd::Level::detect().name()
 }

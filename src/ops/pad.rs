@@ -1,16 +1,19 @@
 //! Explicit zero padding, as Keras' `ZeroPadding2D`.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use super::Padding;
 use super::shape::Image;
+use super::{Padding, kernels};
 
 /// Adds rows and columns of zeros around `[batch, height, width, channels]` images.
 ///
 /// Fails if the input is not such a tensor.
 pub fn zero_pad(input: &Tensor, padding: Padding) -> Result<Tensor> {
-    Image::of("zero_pad", input)?;
+    let image = Image::of("zero_pad", input)?;
+    if input.device().is_cpu() && matches!(input.dtype(), DType::F32 | DType::BF16) {
+        return kernels::pad::zero_pad(input, image, padding);
+    }
     let rows = input.pad_with_zeros(1, padding.top, padding.bottom)?;
     Ok(rows.pad_with_zeros(2, padding.left, padding.right)?.contiguous()?)
 }

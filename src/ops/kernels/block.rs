@@ -69,6 +69,9 @@ pub trait Element: Copy + Default + Send + Sync + candle_core::WithDType + 'stat
 
     /// Writes the parts of up to 32 values, and zeros after them, to lines that lie `stride` apart.
     fn split_to<S: Shuffle>(values: &[Self], lines: &mut [Line], stride: usize);
+
+    /// Rounds the values of a row.
+    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE];
 }
 
 impl Element for f32 {
@@ -87,6 +90,11 @@ impl Element for f32 {
     #[inline(always)]
     fn split_to<S: Shuffle>(values: &[f32], lines: &mut [Line], stride: usize) {
         split::<S>(values, lines, stride, Self::PARTS);
+    }
+
+    #[inline(always)]
+    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE] {
+        *values
     }
 }
 
@@ -119,6 +127,11 @@ impl Element for bf16 {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE] {
+        S::largest_parts(&mut values.clone()).0.map(Self::from_bits)
     }
 }
 
@@ -209,16 +222,13 @@ macro_rules! shuffling {
             use $crate::ops::kernels::block::{Plain, x86};
             use $crate::ops::kernels::simd::{Level, vectorised};
             if Level::detect() >= Level::Avx512Bf16 {
-                // SAFETY: the processor has these instructions, as detected.
-                unsafe {
-                    x86::wide(
-                        #[inline(always)]
-                        || {
-                            type $shuffle = x86::Wide;
-                            $body
-                        },
-                    )
-                }
+                x86::with_wide(
+                    #[inline(always)]
+                    || {
+                        type $shuffle = x86::Wide;
+                        $body
+                    },
+                )
             } else {
                 vectorised(
                     #[inline(always)]
@@ -316,15 +326,22 @@ fn plain(left: &[Line], right: &[Line], sums: &mut Block, accumulate: bool) {
 pub mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Block, Line, SIDE, STEP, Shuffle};
+    use super::{Block, Level, Line, SIDE, STEP, Shuffle};
 
-    /// Runs `body` compiled for AVX-512 with bfloat16.
+    /// Runs `body`, an always inlined closure, compiled for AVX-512 with bfloat16.
+    #[inline(always)]
+    pub fn with_wide<R>(body: impl FnOnce() -> R) -> R {
+        assert!(Level::detect() >= Level::Avx512Bf16);
+        // SAFETY: the processor has these instructions, as just checked.
+        unsafe { wide(body) }
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub fn wide<R>(body: impl FnOnce() -> R) -> R {
+    fn wide<R>(body: impl FnOnce() -> R) -> R {
         body()
     }
 
-    /// Only used within [`wide`].
+    /// Only used within [`with_wide`].
     pub struct Wide;
 
     impl Shuffle for Wide {
@@ -546,21 +563,19 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn wide_instructions_shuffle_as_plain_ones_do() {
-        if !Level::Avx512Bf16.is_there() {
+        if Level::detect() < Level::Avx512Bf16 {
             return;
         }
         let all = lines(16, 3);
         let sixteen: &[Line; 16] = all.as_slice().try_into().expect("16 lines");
         let bits = |lines: &[Line]| lines.iter().map(|line| line.0).collect::<Vec<_>>();
-        // SAFETY: the processor has these instructions.
-        let (transposed, interleaved) =
-            unsafe { x86::wide(|| (x86::Wide::transposed(sixteen), x86::Wide::interleaved(&all[0], &all[1]))) };
+        let transposed = x86::with_wide(|| x86::Wide::transposed(sixteen));
+        let interleaved = x86::with_wide(|| x86::Wide::interleaved(&all[0], &all[1]));
         assert_eq!(bits(&transposed), bits(&Plain::transposed(sixteen)));
         assert_eq!(bits(&interleaved), bits(&Plain::interleaved(&all[0], &all[1])));
         let mut values: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.3) * 1.7);
         let mut same = values;
-        // SAFETY: as above.
-        let wide = unsafe { x86::wide(|| x86::Wide::largest_parts(&mut values)) };
+        let wide = x86::with_wide(|| x86::Wide::largest_parts(&mut values));
         assert_eq!(bits(&[wide]), bits(&[Plain::largest_parts(&mut same)]));
         assert_eq!(values, same);
     }

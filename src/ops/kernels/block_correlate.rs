@@ -12,14 +12,14 @@ use rayon::prelude::*;
 use super::addressing::Addressing;
 use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
 use super::block_operands::{Depth, Source};
-use super::memory::{Shared, filled, written};
+use super::memory::{Shared, filled, with_scratch, written};
 use super::simd::vectorised;
 
 /// Positions that are multiplied at a time, in steps.
 const CHUNK: usize = 16;
 
 /// Columns of the gradient and steps of the input's channels in a piece, in blocks.
-const GROUP: (usize, usize) = (8, 4);
+const GROUP: (usize, usize) = (16, 4);
 
 /// Pieces that keep all threads of a usual machine busy to the end.
 const ENOUGH_PIECES: usize = 16;
@@ -178,17 +178,18 @@ fn multiply<T: Element>(
     let per_step = T::PARTS * STEP;
     let multiplier = Multiplier::new();
     let mut sums = vec![Block::ZERO; piece.blocks.len() * piece.steps.len()];
-    let mut right = vec![Line::ZERO; piece.steps.len() * CHUNK * per_step];
-    for chunk in piece.chunks.clone() {
-        let steps = plan.steps(chunk);
-        shuffling!(S => pack_chunk::<T, S>(plan, piece, addressing, source, chunk, &mut right));
-        for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact_mut(piece.steps.len())) {
-            let left = &left[(chunk * plan.blocks() + block) * CHUNK * per_step..][..steps * per_step];
-            for (right, sums) in right.chunks_exact(CHUNK * per_step).zip(sums) {
-                multiplier.multiply(T::PARTS, left, &right[..steps * per_step], sums, chunk > piece.chunks.start);
+    with_scratch(piece.steps.len() * CHUNK * per_step, |right| {
+        for chunk in piece.chunks.clone() {
+            let steps = plan.steps(chunk);
+            shuffling!(S => pack_chunk::<T, S>(plan, piece, addressing, source, chunk, right));
+            for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact_mut(piece.steps.len())) {
+                let left = &left[(chunk * plan.blocks() + block) * CHUNK * per_step..][..steps * per_step];
+                for (right, sums) in right.chunks_exact(CHUNK * per_step).zip(sums) {
+                    multiplier.multiply(T::PARTS, left, &right[..steps * per_step], sums, chunk > piece.chunks.start);
+                }
             }
         }
-    }
+    });
     drop(multiplier);
     for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact(piece.steps.len())) {
         for (step, sums) in piece.steps.clone().zip(sums) {

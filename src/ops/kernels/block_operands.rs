@@ -61,16 +61,24 @@ impl<'a, T: Element> Source<'a, T> {
         Self::Parts(planes)
     }
 
-    /// Writes the parts of the values at `range`, and zeros after them, to lines that lie `stride` apart.
+    /// Writes the parts of the values at `range`, which are 32 at most, to lines that lie `stride` apart. What follows them in a
+    /// line may be anything that the image holds: the other operand has zeros there, or nobody reads the result.
     #[inline(always)]
     pub fn pack<S: Shuffle>(&self, range: Range<usize>, lines: &mut [Line], stride: usize) {
         match self {
-            Self::Whole(values) => T::split_to::<S>(&values[range], lines, stride),
+            // A copy of known length is faster than one of the length that is asked for.
+            Self::Whole(values) => match values.get(range.start..range.start + SIDE) {
+                Some(more) => T::split_to::<S>(more, lines, stride),
+                None => T::split_to::<S>(&values[range], lines, stride),
+            },
             Self::Parts(planes) => {
                 let length = planes.len() / T::PARTS;
                 for part in 0..T::PARTS {
-                    let values = &planes[part * length + range.start..part * length + range.end];
-                    copy_line(&mut lines[part * stride], values);
+                    let plane = &planes[part * length..(part + 1) * length];
+                    match plane.get(range.start..range.start + SIDE) {
+                        Some(more) => copy_line(&mut lines[part * stride], more),
+                        None => copy_line(&mut lines[part * stride], &plane[range.clone()]),
+                    }
                 }
             }
         }
@@ -110,19 +118,15 @@ fn split_planes<T: Element, S: Shuffle>(values: &[T], planes: &mut [&mut [u16]])
     }
 }
 
-/// The left operand for the positions of some blocks of rows: block after block, all steps of each. Missing rows are zeros.
-pub fn pack_rows<T: Element>(
-    addressing: &Addressing,
-    source: &Source<T>,
-    positions: &[Position],
-    lines: &mut Vec<Line>,
-) {
-    let depth = Depth::of(addressing);
-    let per_step = T::PARTS * STEP;
-    let per_block = depth.steps() * per_step;
-    let blocks = positions.len().div_ceil(SIDE);
-    // What the previous piece left need not be cleared: every line of a whole block is written.
-    lines.resize(blocks * per_block, Line::ZERO);
+/// Lines of the left operand for one block of rows.
+pub fn lines_per_block<T: Element>(addressing: &Addressing) -> usize {
+    Depth::of(addressing).steps() * T::PARTS * STEP
+}
+
+/// Writes the left operand for the positions of some blocks of rows: block after block, all steps of each. Missing rows are
+/// zeros.
+pub fn pack_rows<T: Element>(addressing: &Addressing, source: &Source<T>, positions: &[Position], lines: &mut [Line]) {
+    let per_block = lines_per_block::<T>(addressing);
     if per_block == 0 {
         return;
     }

@@ -4,12 +4,11 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::addressing::{Addressing, Target};
-use super::block::{Block, Element, Multiplier, SIDE, STEP};
-use super::block_operands::{Depth, Panels, Source, pack_rows};
+use super::addressing::{Addressing, Position, Target};
+use super::block::{Block, Element, Line, Multiplier, SIDE, Shuffle, shuffling};
+use super::block_operands::{Panels, Source, lines_per_block, pack_rows};
 use super::elementwise::rectified;
-use super::memory::Shared;
-use super::simd::vectorised;
+use super::memory::{Shared, with_scratch};
 
 /// Bytes of the packed left operand of a piece: half of a usual L2 cache.
 const LEFT_BYTES: usize = 768 << 10;
@@ -18,7 +17,7 @@ const LEFT_BYTES: usize = 768 << 10;
 const MOST_BLOCKS: usize = 8;
 
 /// Pieces that keep all threads of a usual machine busy to the end.
-const ENOUGH_PIECES: usize = 24;
+const ENOUGH_PIECES: usize = 16;
 
 /// One product; its rows are the positions of `addressing`.
 pub struct BlockProduct<'a, T> {
@@ -37,8 +36,7 @@ impl<T: Element> BlockProduct<'_, T> {
     pub fn write(&self, output: &mut [MaybeUninit<T>]) {
         let rows = self.addressing.rows();
         let blocks = rows.div_ceil(SIDE);
-        let steps = Depth::of(self.addressing).steps();
-        let block_bytes = (steps * T::PARTS * STEP * 64).max(1);
+        let block_bytes = (lines_per_block::<T>(self.addressing) * size_of::<Line>()).max(1);
         let height = (LEFT_BYTES / block_bytes).min(blocks / ENOUGH_PIECES).clamp(1, MOST_BLOCKS);
         let heights = blocks.div_ceil(height);
         let group = self.panels.count().div_ceil(ENOUGH_PIECES.div_ceil(heights.max(1))).max(1);
@@ -67,9 +65,22 @@ impl<T: Element> BlockProduct<'_, T> {
         output: &Shared<T>,
     ) {
         let positions: Vec<_> = self.addressing.positions(rows.start).take(rows.len()).collect();
-        let mut left = vec![];
-        pack_rows(self.addressing, source, &positions, &mut left);
-        let per_block = Depth::of(self.addressing).steps() * T::PARTS * STEP;
+        let per_block = lines_per_block::<T>(self.addressing);
+        with_scratch(positions.len().div_ceil(SIDE) * per_block, |left| {
+            pack_rows(self.addressing, source, &positions, left);
+            self.multiply(&positions, left, panels, bias, output);
+        });
+    }
+
+    fn multiply(
+        &self,
+        positions: &[Position],
+        left: &[Line],
+        panels: std::ops::Range<usize>,
+        bias: &[f32],
+        output: &Shared<T>,
+    ) {
+        let per_block = lines_per_block::<T>(self.addressing);
         let multiplier = Multiplier::new();
         let mut sums = Block::ZERO;
         for panel in panels {
@@ -79,42 +90,44 @@ impl<T: Element> BlockProduct<'_, T> {
             for (block, positions) in positions.chunks(SIDE).enumerate() {
                 let left = left.get(block * per_block..(block + 1) * per_block).unwrap_or_default();
                 multiplier.multiply(T::PARTS, left, self.panels.panel(panel), &mut sums, false);
-                let targets = positions.iter().map(|&at| output.at(self.target.offset(at) + first, columns));
-                // SAFETY: the targets were checked to lie in the output, and no other block has the same position and
-                // columns.
-                vectorised(
-                    #[inline(always)]
-                    || unsafe { store(&sums, bias, self.relu, targets, columns) },
-                );
+                shuffling!(S => {
+                    for (row, &at) in positions.iter().enumerate() {
+                        let target = output.at(self.target.offset(at) + first, columns);
+                        // SAFETY: the target was checked to lie in the output, and no other block has the same position and
+                        // columns.
+                        unsafe { store::<T, S>(sums.row(row), bias, self.relu, target, columns) };
+                    }
+                });
             }
         }
     }
 }
 
-/// Writes each row's sums with the bias added, and rectified if asked for.
+/// Writes a row's sums with the bias added, and rectified if asked for.
 ///
 /// # Safety
-/// The targets must be valid for writing `columns` values, and nothing else may access these meanwhile.
+/// The target must be valid for writing `columns` values, 32 at most, and nothing else may access these meanwhile.
 #[inline(always)]
-unsafe fn store<T: Element>(
-    sums: &Block,
+unsafe fn store<T: Element, S: Shuffle>(
+    sums: &[f32; SIDE],
     bias: &[f32; SIDE],
     relu: bool,
-    targets: impl Iterator<Item = *mut T>,
+    target: *mut T,
     columns: usize,
 ) {
-    for (row, target) in targets.enumerate() {
-        let mut values = [T::default(); SIDE];
-        for ((value, &sum), &bias) in values.iter_mut().zip(sums.row(row)).zip(bias) {
-            let sum = sum + bias;
-            *value = T::rounded(if relu { rectified(sum) } else { sum });
-        }
-        // SAFETY: as the caller promised; a row of a block has at most 32 columns.
-        unsafe {
-            match columns {
-                SIDE => target.cast::<[T; SIDE]>().write_unaligned(values),
-                _ => std::ptr::copy_nonoverlapping(values.as_ptr(), target, columns),
-            }
+    let mut values = *sums;
+    for (value, bias) in values.iter_mut().zip(bias) {
+        *value += bias;
+    }
+    if relu {
+        values = values.map(rectified);
+    }
+    let values = T::rounded_row::<S>(&values);
+    // SAFETY: as the caller promised.
+    unsafe {
+        match columns {
+            SIDE => target.cast::<[T; SIDE]>().write_unaligned(values),
+            _ => std::ptr::copy_nonoverlapping(values.as_ptr(), target, columns),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::block_correlate;
 use super::block_operands::{Depth, Panels as BlockPanels};
 use super::block_product::BlockProduct;
 use super::correlate::correlate;
-use super::memory::{filled, tensor, with_values};
+use super::memory::{by_element, filled, tensor, with_values};
 use super::product::{Panels, Product};
 use super::simd::Level;
 use crate::ops::conv2d::ConvShape;
@@ -47,8 +47,8 @@ enum Way {
 }
 
 impl Way {
-    fn of(input: &Tensor) -> Self {
-        match input.dtype() {
+    fn of(input: DType) -> Self {
+        match input {
             DType::BF16 => Self::BlocksOfBf16,
             _ if Level::detect() == Level::Amx => Self::BlocksOfF32,
             _ => Self::Tiles,
@@ -56,35 +56,58 @@ impl Way {
     }
 }
 
+/// A kernel `[kernel_height, kernel_width, in, out]` as the right operand of forward products.
+pub enum Packed {
+    Tiles(Panels),
+    Blocks(BlockPanels),
+}
+
+impl Packed {
+    /// For inputs of a type, and a padding of which only matters whether there is any.
+    pub fn new(kernel: &Tensor, padding: Padding, input: DType) -> Result<Self> {
+        let (height, width, inputs, outputs) = kernel.dims4()?;
+        // As `Addressing::of_taps` sees the images that `padded` returns.
+        let depth = match padding == Padding::NONE || inputs < FEW_CHANNELS {
+            true => Depth { taps: height, run: width * inputs },
+            false => Depth { taps: height * width, run: inputs },
+        };
+        with_values!(weights = kernel; Ok(match Way::of(input) {
+            Way::Tiles => Self::Tiles(Panels::of_columns(weights, depth.taps * depth.run, outputs)),
+            Way::BlocksOfF32 => Self::Blocks(BlockPanels::of_columns(weights, depth, outputs, f32::PARTS)),
+            Way::BlocksOfBf16 => Self::Blocks(BlockPanels::of_columns(weights, depth, outputs, bf16::PARTS)),
+        }))
+    }
+}
+
 /// `[batch, output height, output width, out]` in the type of `input`, with bias and ReLU if asked for.
 pub fn forward(
     input: &Tensor,
-    kernel: &Tensor,
+    kernel: &Packed,
     bias: Option<&Tensor>,
     shape: &ConvShape,
     relu: bool,
 ) -> Result<Tensor> {
     let (input, shape) = padded(input, shape)?;
     let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
-    match Way::of(&input) {
-        Way::Tiles => tile_forward(&input, kernel, bias.as_deref(), &shape, relu),
-        Way::BlocksOfF32 => block_forward::<f32>(&input, kernel, bias.as_deref(), &shape, relu),
-        Way::BlocksOfBf16 => block_forward::<bf16>(&input, kernel, bias.as_deref(), &shape, relu),
+    match kernel {
+        Packed::Tiles(panels) => tile_forward(&input, panels, bias.as_deref(), &shape, relu),
+        Packed::Blocks(panels) => {
+            by_element!(input, T => block_forward::<T>(&input, panels, bias.as_deref(), &shape, relu))
+        }
     }
 }
 
 fn tile_forward(
     input: &Tensor,
-    kernel: &Tensor,
+    panels: &Panels,
     bias: Option<&[f32]>,
     shape: &ConvShape,
     relu: bool,
 ) -> Result<Tensor> {
     let addressing = Addressing::of_taps(shape);
-    with_values!(source = input, weights = kernel; {
-        let panels = Panels::of_columns(weights, addressing.depth(), shape.output.channels);
+    with_values!(source = input; {
         let target = Target::whole(shape.output);
-        let product = Product { addressing: &addressing, source, panels: &panels, bias, relu, target };
+        let product = Product { addressing: &addressing, source, panels, bias, relu, target };
         // SAFETY: the product writes all channels of every output pixel.
         let output = unsafe { filled(elements(shape.output), |output| product.write(output)) };
         tensor(output, &shape.output.dims())
@@ -93,16 +116,15 @@ fn tile_forward(
 
 fn block_forward<T: Element>(
     input: &Tensor,
-    kernel: &Tensor,
+    panels: &BlockPanels,
     bias: Option<&[f32]>,
     shape: &ConvShape,
     relu: bool,
 ) -> Result<Tensor> {
     let addressing = Addressing::of_taps(shape);
-    with_values!(source: T = input, weights = kernel; {
-        let panels = BlockPanels::of_columns(weights, Depth::of(&addressing), shape.output.channels, T::PARTS);
+    with_values!(source: T = input; {
         let target = Target::whole(shape.output);
-        let product = BlockProduct::<T> { addressing: &addressing, source, panels: &panels, bias, relu, target };
+        let product = BlockProduct::<T> { addressing: &addressing, source, panels, bias, relu, target };
         // SAFETY: the product writes all channels of every output pixel.
         let output = unsafe { filled(elements(shape.output), |output| product.write(output)) };
         tensor(output, &shape.output.dims())
@@ -112,7 +134,7 @@ fn block_forward<T: Element>(
 /// `[batch, height, width, in]` in the type of `grad`: a convolution of `grad` with the transposed kernel. With a stride, input
 /// pixels fall into phases that see different taps of the kernel; each phase is a product of its own.
 pub fn input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    match Way::of(grad) {
+    match Way::of(grad.dtype()) {
         Way::Tiles => tile_input_gradient(kernel, grad, shape),
         Way::BlocksOfF32 => block_input_gradient::<f32>(kernel, grad, shape),
         Way::BlocksOfBf16 => block_input_gradient::<bf16>(kernel, grad, shape),
@@ -174,7 +196,7 @@ pub fn kernel_gradient(input: &Tensor, grad: &Tensor, shape: &ConvShape) -> Resu
     let (input, shape) = padded(input, shape)?;
     let addressing = Addressing::of_taps(&shape);
     let outputs = shape.output.channels;
-    let sums = match Way::of(&input) {
+    let sums = match Way::of(input.dtype()) {
         Way::Tiles => with_values!(source = input, grad = grad; correlate(&addressing, source, grad, outputs)),
         Way::BlocksOfF32 => {
             with_values!(source = input, grad = grad; block_correlate::correlate(&addressing, source, grad, outputs))

@@ -1,11 +1,14 @@
 //! Borrowed values of candle tensors, and output buffers that are not filled twice.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Storage, Tensor, WithDType};
 use rayon::prelude::*;
+
+use super::block::Line;
 
 /// Elements of one piece of an elementwise operation: 256 KiB, a fraction of the L2 cache.
 pub const PIECE: usize = 1 << 16;
@@ -70,6 +73,32 @@ pub fn hold(tensor: &Tensor) -> Result<Values<impl std::ops::Deref<Target = Stor
         bail!("native kernels take contiguous tensors, found the layout {layout:?}");
     };
     Ok(Values { guard, range: start..end })
+}
+
+/// Makes the allocator keep the pages of freed buffers, where it is mimalloc: a training step allocates and frees the same large
+/// buffers, and faulting their pages in again takes a tenth of its time.
+pub fn keep_freed_pages() {
+    /// `mi_option_purge_delay` of mimalloc.h, which the bindings do not name.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    const NEVER: std::ffi::c_long = -1;
+    // SAFETY: the option exists and takes any value; mimalloc allows setting options at any time.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, NEVER) };
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(vec![]) };
+}
+
+/// Runs `body` with `count` lines that hold anything. They are this thread's, and kept for the next time.
+pub fn with_scratch<R>(count: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
+    // Taken out, so that a body which comes back here, because it waits for other threads' work, finds another one.
+    let mut lines = SCRATCH.with_borrow_mut(|kept| kept.pop()).unwrap_or_default();
+    if lines.len() < count {
+        lines.resize(count, Line::ZERO);
+    }
+    let result = body(lines.get_mut(..count).unwrap_or_default());
+    SCRATCH.with_borrow_mut(|kept| kept.push(lines));
+    result
 }
 
 /// A tensor on the CPU that takes `values` over.

@@ -113,17 +113,21 @@ fn max_backward_of<T: Element>(grad: &Tensor, positions: &[u32], image: Image) -
 
 /// For each image `per_image` sums, which `add` adds to zeros in `f32`.
 fn image_sums<T: Element>(batch: usize, per_image: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<T> {
-    let add = |index: usize, sums: &mut [T]| {
-        let mut exact = vec![0f32; per_image];
-        add(index, &mut exact);
-        vectorised(
-            #[inline(always)]
-            || sums.iter_mut().zip(&exact).for_each(|(sum, &v)| *sum = T::rounded(v)),
-        );
-    };
-    let mut sums = vec![T::default(); batch * per_image];
-    sums.par_chunks_mut(per_image.max(1)).enumerate().for_each(|(index, sums)| add(index, sums));
-    sums
+    // SAFETY: a piece is an image, all sums of which are written.
+    unsafe {
+        written(batch * per_image, per_image, |index, sums| {
+            let mut exact = vec![0f32; per_image];
+            add(index, &mut exact);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (sum, &v) in sums.iter_mut().zip(&exact) {
+                        sum.write(T::rounded(v));
+                    }
+                },
+            );
+        })
+    }
 }
 
 /// Weighted sums over spans of rows and columns, in the type of `input` or in `f32`.
