@@ -1,7 +1,7 @@
 //! What this machine could do at most: memory bandwidth and the speed of products, as the roofline model has them
 //! (Williams, Waterman and Patterson, "Roofline", Communications of the ACM 52, 2009).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -12,8 +12,11 @@ use super::layers::{LayerTable, Product};
 use super::machine;
 use crate::ops::{self, Backend, Conv2d, Needed, Padding, Precision};
 
-/// Runs of each measurement, of which the fastest counts.
-const RUNS: usize = 6;
+/// Least number of runs of each measurement, of which the fastest counts.
+const RUNS: usize = 4;
+
+/// Least time of each measurement: others on the same processor do not let go for a moment only.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Values of one piece of work: 1 MiB.
 const PIECE: usize = 1 << 18;
@@ -138,15 +141,17 @@ fn product(dtype: DType) -> Result<f64> {
 /// Both gradients.
 const BOTH: Needed = Needed { input: true, parameters: true };
 
-/// Seconds of the fastest of [`RUNS`] runs after one that does not count.
+/// Seconds of the fastest of as many runs as [`PATIENCE`] allows, at least [`RUNS`], after one that does not count.
 fn fastest(mut run: impl FnMut()) -> f64 {
     run();
-    let timed = (0..RUNS).map(|_| {
+    let (begun, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
+    while runs < RUNS || begun.elapsed() < PATIENCE {
         let started = Instant::now();
         run();
-        started.elapsed().as_secs_f64()
-    });
-    timed.fold(f64::INFINITY, f64::min)
+        best = best.min(started.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    best
 }
 
 #[cfg(test)]
