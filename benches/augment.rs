@@ -6,12 +6,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ft::bench::photos;
 use ft::data::augment::{Augmenter, Step};
 use ft::data::dataset::Sample;
 use ft::data::loader::{Loader, LoaderOptions};
 use ft::data::photo::Photo;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
-use image::{ImageFormat, Rgb, RgbImage};
 
 /// As in the program.
 #[global_allocator]
@@ -19,27 +19,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZE: usize = 160;
 
-/// Smooth shapes with some texture, as photos have them.
-fn draw(folder: &std::path::Path, i: u32) -> Result<Sample> {
-    let image = RgbImage::from_fn(320, 240, |x, y| {
-        let wave = |period: f32, phase: f32| ((x as f32 + phase) / period).sin() * (y as f32 / period + phase).cos();
-        let (large, small) = (wave(40.0, i as f32), wave(3.0 + (i % 5) as f32, 1.0));
-        Rgb([large, -large, small].map(|v| (128.0 + 70.0 * v + 25.0 * small) as u8))
-    });
-    let (id, path) = (format!("{i}.jpg"), folder.join(format!("{i}.jpg")));
-    image.save_with_format(&path, ImageFormat::Jpeg)?;
-    Ok(Sample { id, photo: Photo::File(path), label: 0 })
-}
-
 fn argument(name: &str) -> Option<String> {
     let arguments: Vec<String> = std::env::args().collect();
     let place = arguments.iter().position(|a| a == name)?;
     arguments.get(place + 1).cloned()
 }
 
+fn drawn(folder: &std::path::Path, number: u32) -> Result<Sample> {
+    Ok(Sample { id: format!("{number}.jpg"), photo: Photo::File(photos::draw(folder, number)?), label: 0 })
+}
+
 fn samples(folder: &std::path::Path) -> Result<Vec<Sample>> {
     let count = argument("--photos").map_or(Ok(300), |n| n.parse())?;
-    let Some(data) = argument("--data") else { return (0..count as u32).map(|i| draw(folder, i)).collect() };
+    let Some(data) = argument("--data") else {
+        return (0..count as u32).map(|i| drawn(folder, i)).collect();
+    };
     let mut samples = ft::data::dataset::load("data", data.as_ref(), &Default::default())?.train;
     // Some of every class.
     let every = (samples.len() / count).max(1);

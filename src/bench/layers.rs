@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::Spread;
+use super::traffic::{ADAM_BYTES, Traffic};
 use super::training::StepParts;
 use crate::models::profile::{StepProfile, Timing};
+use crate::ops::Precision;
 
 /// One training step with a profile.
 pub(super) struct ProfiledStep {
@@ -22,6 +24,8 @@ pub struct Product {
     /// In one step; a multiply-add is two operations. None for what is no product.
     pub gflop: Option<f64>,
     pub gflop_per_second: Option<f64>,
+    /// To move if nothing stays in a cache; 0 where that is not counted.
+    pub bytes: u64,
 }
 
 /// A row of the table: a step of the plan, or something beside the network's layers (in brackets).
@@ -38,12 +42,14 @@ pub struct LayerTime {
     pub forward: Product,
     pub backward_input: Product,
     pub backward_kernel: Product,
-    /// See [`StepProfile::backward_rest`].
-    pub backward_rest: Product,
+    /// See [`StepProfile::backward_rest`]; of what is no layer, all of it.
+    pub rest: Product,
     /// All of it.
     pub seconds: f64,
     /// Of the step, 0 to 1.
     pub share: f64,
+    /// Least seconds that the machine allows, where its limits have been measured.
+    pub limit_seconds: Option<f64>,
 }
 
 /// All rows of one kind together.
@@ -66,6 +72,8 @@ pub struct LayerTable {
     pub profile_step_seconds: Spread,
     /// Sum of the rows.
     pub rows_seconds: f64,
+    /// Sum of the rows' limits.
+    pub limit_seconds: Option<f64>,
     /// In the order of the network.
     pub layers: Vec<LayerTime>,
     /// By kind, the most time first.
@@ -74,30 +82,31 @@ pub struct LayerTable {
 
 impl LayerTable {
     /// The least of each part over these steps of the same network.
-    pub(super) fn of(steps: &[ProfiledStep]) -> Self {
+    /// `trained` counts the weights that training changes.
+    pub(super) fn of(steps: &[ProfiledStep], precision: Precision, trained: usize) -> Self {
         let parts = |part: &dyn Fn(&ProfiledStep) -> f64| Spread::of(steps.iter().map(part).collect());
-        let mut layers = layer_rows(steps);
+        let mut layers = layer_rows(steps, precision);
         let between = |step: &ProfiledStep| {
             let layers: f64 = step.steps.iter().map(StepProfile::seconds).sum();
             (step.parts.passes - step.parts.loss - layers).max(0.0)
         };
         layers.extend([
-            beside("(loss)", "other", parts(&|step| step.parts.loss)),
-            beside("(between layers)", "other", parts(&between)),
-            beside("(moving statistics)", "other", parts(&|step| step.parts.statistics)),
-            beside("(Adam)", "optimiser", parts(&|step| step.parts.optimizer)),
+            beside("(loss)", "other", parts(&|step| step.parts.loss), 0),
+            beside("(between layers)", "other", parts(&between), 0),
+            beside("(moving statistics)", "other", parts(&|step| step.parts.statistics), 0),
+            beside("(Adam)", "optimiser", parts(&|step| step.parts.optimizer), ADAM_BYTES * trained as u64),
         ]);
         let total: f64 = layers.iter().map(|row| row.seconds).sum();
         if total > 0.0 {
             layers.iter_mut().for_each(|row| row.share = row.seconds / total);
         }
         let profile_step_seconds = parts(&|step| step.parts.passes + step.parts.statistics + step.parts.optimizer);
-        Self { profile_step_seconds, rows_seconds: total, totals: totals(&layers), layers }
+        Self { profile_step_seconds, rows_seconds: total, limit_seconds: None, totals: totals(&layers), layers }
     }
 }
 
 /// Something that is no layer.
-fn beside(name: &str, kind: &'static str, seconds: Spread) -> LayerTime {
+fn beside(name: &str, kind: &'static str, seconds: Spread, bytes: u64) -> LayerTime {
     let none = Product::default();
     LayerTime {
         layer: name.to_owned(),
@@ -108,13 +117,14 @@ fn beside(name: &str, kind: &'static str, seconds: Spread) -> LayerTime {
         forward: none,
         backward_input: none,
         backward_kernel: none,
-        backward_rest: none,
+        rest: Product { seconds: seconds.minimum, bytes, ..none },
         seconds: seconds.minimum,
         share: 0.0,
+        limit_seconds: None,
     }
 }
 
-fn layer_rows(steps: &[ProfiledStep]) -> Vec<LayerTime> {
+fn layer_rows(steps: &[ProfiledStep], precision: Precision) -> Vec<LayerTime> {
     let mut rows: Vec<Vec<&StepProfile>> = Vec::new();
     let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for profile in steps.iter().flat_map(|step| &step.steps) {
@@ -124,34 +134,36 @@ fn layer_rows(steps: &[ProfiledStep]) -> Vec<LayerTime> {
             None => rows.push(vec![profile]),
         }
     }
-    rows.iter().filter_map(|row| layer_row(row)).collect()
+    rows.iter().filter_map(|row| layer_row(row, precision)).collect()
 }
 
 /// From the profiles of the same layer in all steps.
-fn layer_row(profiles: &[&StepProfile]) -> Option<LayerTime> {
+fn layer_row(profiles: &[&StepProfile], precision: Precision) -> Option<LayerTime> {
     let first = profiles.first()?;
-    let product = |timing: fn(&StepProfile) -> Timing| {
+    let traffic = Traffic::of(first, precision);
+    let product = |timing: fn(&StepProfile) -> Timing, bytes| {
         let seconds = Spread::of(profiles.iter().map(|profile| timing(profile).seconds).collect()).minimum;
         let work = timing(first).multiply_adds;
         let gflop = (work > 0).then_some(2.0 * work as f64 / 1e9);
-        Product { seconds, gflop, gflop_per_second: gflop.and_then(|gflop| rate(gflop, seconds)) }
+        Product { seconds, gflop, gflop_per_second: gflop.and_then(|gflop| rate(gflop, seconds)), bytes }
     };
-    let forward = product(|profile| profile.forward);
-    let backward_input = product(|profile| profile.backward_input);
-    let backward_kernel = product(|profile| profile.backward_kernel);
-    let backward_rest = product(|profile| profile.backward_rest);
+    let forward = product(|profile| profile.forward, traffic.forward);
+    let backward_input = product(|profile| profile.backward_input, traffic.backward_input);
+    let backward_kernel = product(|profile| profile.backward_kernel, traffic.backward_kernel);
+    let rest = product(|profile| profile.backward_rest, 0);
     Some(LayerTime {
         layer: first.layer.clone(),
         kind: first.kind.name(),
         kernel: first.kernel.clone(),
         input: first.input.clone(),
         output: first.output.clone(),
-        seconds: [forward, backward_input, backward_kernel, backward_rest].iter().map(|product| product.seconds).sum(),
+        seconds: [forward, backward_input, backward_kernel, rest].iter().map(|product| product.seconds).sum(),
         forward,
         backward_input,
         backward_kernel,
-        backward_rest,
+        rest,
         share: 0.0,
+        limit_seconds: None,
     })
 }
 

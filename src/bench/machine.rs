@@ -14,6 +14,15 @@ pub fn fastest_precision() -> Precision {
     if flags.split_whitespace().any(|flag| flag == "amx_bf16") { Precision::Bf16 } else { Precision::F32 }
 }
 
+/// Bytes of the largest cache of the first processor; none where the system does not tell (Linux does).
+pub fn largest_cache() -> Option<u64> {
+    let size = |index: u32| {
+        let text = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
+        Some(text.trim().strip_suffix('K')?.parse::<u64>().ok()? * 1024)
+    };
+    (0..8).filter_map(size).max()
+}
+
 /// What stands behind `name:` in a file of Linux.
 fn line(path: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;

@@ -120,7 +120,8 @@ impl Subject {
         });
         let steps = steps.collect::<Result<Vec<_>>>();
         self.network.set_profile(None);
-        Ok(LayerTable::of(steps?.get(WARM_UP..).unwrap_or_default()))
+        let trained = self.network.trainable_parameters_mut().iter().map(|(_, value)| value.elem_count()).sum();
+        Ok(LayerTable::of(steps?.get(WARM_UP..).unwrap_or_default(), self.network.precision(), trained))
     }
 
     /// One training step from what crosses `cut`.

@@ -52,7 +52,7 @@ const TOPICS: &[Topic] = &[
     topic!("experiments", Some("runs")),
     topic!("sweeps", Some("sweep")),
     topic!("resuming", Some("resume")),
-    topic!("speed", None),
+    topic!("speed", Some("bench")),
     topic!("devices", None),
     topic!("run-files", None),
     topic!("exit-codes", None),

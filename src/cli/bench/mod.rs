@@ -1,33 +1,40 @@
-//! `ft bench`: how fast this machine trains and predicts, and where the time goes.
+//! `ft bench`: how fast this machine trains and predicts, where the time goes, and what it could do at most.
 
 mod text;
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::arguments::set_threads;
 use super::output::{print, print_json};
-use crate::bench::{LayerTable, Setting, Spread, Subject, WARM_UP, machine};
-use crate::error::say;
+use crate::bench::{LayerTable, Roofline, Setting, Spread, Subject, WARM_UP, machine, photos, pipeline};
+use crate::data::photos_below;
+use crate::error::{say, usage};
 use crate::ops::{Precision, vector_instructions};
 use crate::runs::cpu_name;
+
+/// Photos of which the pipeline is measured, at most.
+const PHOTOS: usize = 200;
 
 const EXAMPLES: &str = "\
 Examples:
   ft bench --model resnet50v2 --freeze-before conv4 --size 160
-  ft bench --model resnet50v2 --freeze-before conv4 --size 160 --layers   where the time of a step goes
+  ft bench --model resnet50v2 --freeze-before conv4 --size 160 --layers --roofline
   ft bench --model vgg16 --freeze-before all --threads 2 --json
+  ft bench --pipeline photos/ --size 160
 
-Weights and images are random numbers: nothing is downloaded. Other programs on the same processors make all of
-it slower; look at the minima, and measure again.";
+Weights and images are random numbers: nothing is downloaded. Other programs on the same
+processors make everything slower: look at the fastest steps too, and measure again.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Args {
     /// The network, e.g. resnet50v2
-    #[arg(long, value_name = "NAME")]
-    model: String,
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["pipeline", "roofline"])]
+    model: Option<String>,
     /// Everything before it is frozen: none, all, a stage, a block, a layer, or a Keras layer index
     #[arg(long, value_name = "LAYER", default_value = "none")]
     freeze_before: String,
@@ -49,9 +56,15 @@ pub struct Args {
     /// Threads to use [default: all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Print every layer's time too, the most costly first
+    /// Print the time of every layer too, the most costly first
     #[arg(long)]
     layers: bool,
+    /// Measure what this machine can do at most: memory bandwidth and products; limits of layers follow
+    #[arg(long)]
+    roofline: bool,
+    /// Measure the stages from photo files to network inputs, with drawn photos or those below DIR
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pipeline: Option<Option<PathBuf>>,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -111,7 +124,7 @@ struct Training {
     train_images_per_second: f64,
     train_cached_images_per_second: f64,
     forward_images_per_second: f64,
-    /// Of the process until the end of the training steps (the first figure), before anything else is measured.
+    /// Of the process up to the end of the training steps, the first that is measured.
     peak_memory_bytes: Option<u64>,
     step_seconds: StepSeconds,
     #[serde(flatten)]
@@ -126,35 +139,43 @@ struct StepSeconds {
     forward: Spread,
 }
 
-/// Measures and prints.
-///
-/// # Errors
-/// A usage error for an unknown model or layer.
-pub fn run(args: &Args) -> Result<()> {
-    set_threads(args.threads)?;
-    let machine = Machine::here();
-    let training = train(args)?;
-    if args.json {
-        return print_json(&Report { machine, training });
-    }
-    print(&text::machine(&machine))?;
-    print(&text::training(&training))?;
-    print(&text::totals(&training))?;
-    if args.layers { print(&text::layers(&training)) } else { Ok(()) }
-}
-
+/// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     #[serde(flatten)]
     machine: Machine,
     #[serde(flatten)]
-    training: Training,
+    training: Option<Training>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roofline: Option<Roofline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<pipeline::Pipeline>,
 }
 
-/// Measures a network. Memory is looked at after the training steps alone: the other figures must not count.
-fn train(args: &Args) -> Result<Training> {
+/// Measures and prints.
+///
+/// # Errors
+/// A usage error for an unknown model or layer, or a folder without photos.
+pub fn run(args: &Args) -> Result<()> {
+    set_threads(args.threads)?;
+    // The network first: what it takes of the memory is looked at while nothing else has taken any.
+    let mut training = args.model.as_deref().map(|model| train(args, model)).transpose()?;
+    let pipeline = args.pipeline.as_ref().map(|folder| photos_to_inputs(folder.as_deref(), args.size)).transpose()?;
+    let roofline = args.roofline.then(measure_roofline).transpose()?;
+    if let (Some(training), Some(roofline)) = (&mut training, &roofline) {
+        roofline.limit(&mut training.table, args.precision.resolve());
+    }
+    let report = Report { machine: Machine::here(), training, roofline, pipeline };
+    if args.json {
+        return print_json(&report);
+    }
+    print(&text::report(&report, args.layers))
+}
+
+/// Measures a network. Memory is looked at after the training steps: the other figures must not count.
+fn train(args: &Args, model: &str) -> Result<Training> {
     let setting = Setting {
-        model: args.model.clone(),
+        model: model.to_owned(),
         freeze_before: args.freeze_before.clone(),
         size: args.size.into(),
         batch: args.batch.into(),
@@ -163,7 +184,7 @@ fn train(args: &Args) -> Result<Training> {
         steps: args.steps.into(),
     };
     let mut subject = Subject::new(&setting)?;
-    say(&format!("training: {} + {} steps of {} images …", WARM_UP, setting.steps, setting.batch));
+    say(&format!("training, {WARM_UP} + {} steps of {} images …", setting.steps, setting.batch));
     let train = subject.train()?;
     let peak_memory_bytes = machine::peak_memory();
     say("training with the first half cached …");
@@ -189,4 +210,31 @@ fn train(args: &Args) -> Result<Training> {
         step_seconds: StepSeconds { train, train_cached, forward },
         table,
     })
+}
+
+fn measure_roofline() -> Result<Roofline> {
+    say("memory bandwidth and products …");
+    Roofline::measure()
+}
+
+/// Measures the data pipeline over some of the photos below a folder, or over drawn ones.
+fn photos_to_inputs(folder: Option<&Path>, size: u16) -> Result<pipeline::Pipeline> {
+    let Some(folder) = folder else {
+        say("drawing photos …");
+        let folder = tempfile::tempdir().context("cannot make a temporary folder for drawn photos")?;
+        let drawn = (0..PHOTOS as u32).map(|number| photos::draw(folder.path(), number)).collect::<Result<Vec<_>>>()?;
+        say("photos to network inputs …");
+        return pipeline::measure(&drawn, size.into());
+    };
+    if !folder.is_dir() {
+        return Err(usage(format!("--pipeline {}: there is no such folder", folder.display())));
+    }
+    let photos = photos_below(folder)?;
+    if photos.is_empty() {
+        return Err(usage(format!("--pipeline {}: there are no photos in it", folder.display())));
+    }
+    say("photos to network inputs …");
+    // Some of every subfolder, as they are listed one after another.
+    let every = photos.len().div_ceil(PHOTOS);
+    pipeline::measure(&photos.into_iter().step_by(every).collect::<Vec<_>>(), size.into())
 }
