@@ -1,17 +1,9 @@
 //! What the system tells of this process and this processor.
 
-use crate::ops::Precision;
-
 /// The most memory that this process has had at any time so far, in bytes; none where the system does not tell (Linux does).
 pub fn peak_memory() -> Option<u64> {
     let kilobytes = line("/proc/self/status", "VmHWM")?.split_whitespace().next()?.parse::<u64>().ok()?;
     Some(kilobytes * 1024)
-}
-
-/// The numbers in which this processor computes fastest: bfloat16 where it has matrix instructions for them (AMX).
-pub fn fastest_precision() -> Precision {
-    let flags = line("/proc/cpuinfo", "flags").unwrap_or_default();
-    if flags.split_whitespace().any(|flag| flag == "amx_bf16") { Precision::Bf16 } else { Precision::F32 }
 }
 
 /// Bytes of the largest cache of the first processor; none where the system does not tell (Linux does).

@@ -24,9 +24,8 @@ const PIECE: usize = 1 << 18;
 /// Sizes of the buffers in bytes: at least four times a usual cache, at most what any machine has.
 const BUFFER: (u64, u64) = (1 << 28, 1 << 30);
 
-/// The types of the tensors whose products are measured, one a precision. A precision whose kernels take other tensors gets its
-/// line here: `(Precision::Bf16, DType::BF16)`.
-const PRODUCTS: [(Precision, DType); 1] = [(Precision::F32, DType::F32)];
+/// The types of the tensors whose products are measured, one a precision.
+const PRODUCTS: [(Precision, DType); 2] = [(Precision::F32, DType::F32), (Precision::Bf16, DType::BF16)];
 
 /// A pointwise convolution that reads little for what it computes, 128 operations a byte in `f32`: images, side, channels in and out.
 const COMPUTE_BOUND: (usize, usize, usize) = (8, 32, 512);

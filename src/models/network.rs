@@ -331,6 +331,16 @@ impl Network {
         cut: usize,
         crossing: Vec<Tensor>,
         dropout_key: u64,
+        loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)> + Send,
+    ) -> Result<StepOutput> {
+        ops::on_worker(|| self.train_step_here(cut, crossing, dropout_key, loss))
+    }
+
+    fn train_step_here(
+        &self,
+        cut: usize,
+        crossing: Vec<Tensor>,
+        dropout_key: u64,
         loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<StepOutput> {
         let requires = self.requires(&self.trainable, None);
@@ -379,6 +389,16 @@ impl Network {
     /// The outputs of `keep` in inference mode. On the CPU a large batch goes through in parts, whose activations stay in
     /// the processor's caches; images do not depend on each other.
     pub(super) fn infer(
+        &self,
+        range: (usize, usize),
+        cut: usize,
+        crossing: Vec<Tensor>,
+        keep: &BTreeSet<usize>,
+    ) -> Result<BTreeMap<usize, Tensor>> {
+        ops::on_worker(|| self.infer_here(range, cut, crossing, keep))
+    }
+
+    fn infer_here(
         &self,
         range: (usize, usize),
         cut: usize,

@@ -64,6 +64,12 @@ pub fn keep_freed_pages() {
     kernels::memory::keep_freed_pages();
 }
 
+/// Runs `work` on one of the threads that the native kernels use. Kernels that start from there begin at once, where another
+/// thread would have to wake one of them up and wait to be woken itself, hundreds of times in a training step.
+pub fn on_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// The vector instructions of this processor that the native kernels use: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
 pub fn vector_instructions() -> &'static str {
     kernels::simd::Level::detect().name()

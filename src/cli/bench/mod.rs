@@ -5,15 +5,17 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use candle_core::Device;
 use serde::Serialize;
 
 use super::arguments::set_threads;
 use super::output::{print, print_json};
+use super::precision;
 use crate::bench::{LayerTable, Roofline, Setting, Spread, Subject, WARM_UP, machine, photos, pipeline};
 use crate::data::photos_below;
 use crate::error::{say, usage};
 use crate::ops::{Precision, vector_instructions};
+use crate::recipe::PrecisionChoice;
 use crate::runs::cpu_name;
 
 /// Photos of which the pipeline is measured, at most.
@@ -48,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     classes: u16,
     /// The numbers in which layers compute; auto: bf16 where the processor has instructions for it (AMX)
-    #[arg(long, value_enum, default_value_t = PrecisionChoice::F32)]
+    #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
     precision: PrecisionChoice,
     /// Measured steps of each figure, after two that do not count
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
@@ -68,24 +70,6 @@ pub struct Args {
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// In which numbers to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PrecisionChoice {
-    F32,
-    Bf16,
-    Auto,
-}
-
-impl PrecisionChoice {
-    fn resolve(self) -> Precision {
-        match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
-            Self::Auto => machine::fastest_precision(),
-        }
-    }
 }
 
 /// Where the figures come from.
@@ -163,13 +147,17 @@ pub fn run(args: &Args) -> Result<()> {
     let pipeline = args.pipeline.as_ref().map(|folder| photos_to_inputs(folder.as_deref(), args.size)).transpose()?;
     let roofline = args.roofline.then(measure_roofline).transpose()?;
     if let (Some(training), Some(roofline)) = (&mut training, &roofline) {
-        roofline.limit(&mut training.table, args.precision.resolve());
+        roofline.limit(&mut training.table, on_cpu(args)?);
     }
     let report = Report { machine: Machine::here(), training, roofline, pipeline };
     if args.json {
         return print_json(&report);
     }
     print(&text::report(&report, args.layers))
+}
+
+fn on_cpu(args: &Args) -> Result<Precision> {
+    precision::resolve(args.precision, &Device::Cpu)
 }
 
 /// Measures a network. Memory is looked at after the training steps: the other figures must not count.
@@ -180,7 +168,7 @@ fn train(args: &Args, model: &str) -> Result<Training> {
         size: args.size.into(),
         batch: args.batch.into(),
         classes: args.classes.into(),
-        precision: args.precision.resolve(),
+        precision: on_cpu(args)?,
         steps: args.steps.into(),
     };
     let mut subject = Subject::new(&setting)?;

@@ -11,18 +11,18 @@ use rayon::prelude::*;
 
 use super::addressing::Addressing;
 use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
-use super::block_operands::{Depth, Source};
-use super::memory::{Shared, filled, with_scratch, written};
+use super::block_operands::{Depth, Source, starts};
+use super::memory::{Shared, filled, to_write, with_scratch, written};
 use super::simd::vectorised;
 
-/// Positions that are multiplied at a time, in steps.
-const CHUNK: usize = 16;
+/// Positions that are multiplied at a time, in steps: both operands of a block fit in the L1 cache.
+const CHUNK: usize = 8;
 
 /// Columns of the gradient and steps of the input's channels in a piece, in blocks.
-const GROUP: (usize, usize) = (16, 4);
+const GROUP: (usize, usize) = (8, 4);
 
-/// Pieces that keep all threads of a usual machine busy to the end.
-const ENOUGH_PIECES: usize = 16;
+/// Pieces below which the positions are shared out as well. Sums of shares are written, read and added, so few is better.
+const ENOUGH_PIECES: usize = 8;
 
 /// Elements that are summed over the partial sums at a time.
 const SUM_PIECE: usize = 1 << 12;
@@ -92,12 +92,15 @@ struct Piece {
 /// row of `grad [positions, columns]`.
 pub fn correlate<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: usize) -> Vec<f32> {
     let plan = Plan::new(addressing, columns);
-    let left = transposed_gradient(grad, &plan);
     let source = Source::new(source, addressing.taps.len());
+    let left = transposed_gradient(grad, &plan);
+    // Each value of the input is packed for each tap; for more than one that would be a large operand.
+    let right = (addressing.taps.len() == 1).then(|| packed_input(&plan, addressing, &source));
+    let operands = Operands { plan: &plan, addressing, source: &source, left: &left, right: right.as_deref() };
     let size = plan.depth.taps * plan.depth.run * columns;
     let write = |output: &mut [MaybeUninit<f32>]| {
         let output = Shared::new(output);
-        plan.pieces().into_par_iter().for_each(|piece| multiply(&plan, &piece, addressing, &source, &left, &output));
+        plan.pieces().into_par_iter().for_each(|piece| operands.multiply(&piece, &output));
     };
     // SAFETY: the pieces of a share cover all channels and columns, and each writes all of its result.
     let sums = unsafe { filled(plan.shares() * size, write) };
@@ -122,110 +125,149 @@ pub fn correlate<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], 
 
 /// The left operand: for each chunk, for each block of the gradient's columns, all steps of positions.
 fn transposed_gradient<T: Element>(grad: &[T], plan: &Plan) -> Vec<Line> {
-    let per_piece = CHUNK * T::PARTS * STEP;
-    let pack = |index: usize, lines: &mut [MaybeUninit<Line>]| {
-        let (chunk, block) = (index / plan.blocks(), index % plan.blocks());
-        shuffling!(S => pack_gradient::<T, S>(grad, plan, chunk, block, lines));
+    let per_chunk = plan.blocks() * CHUNK * T::PARTS * STEP;
+    let pack = |chunk: usize, lines: &mut [MaybeUninit<Line>]| {
+        shuffling!(S => pack_gradient::<T, S>(grad, plan, chunk, lines));
     };
     // SAFETY: `pack_gradient` writes all lines that it is given.
-    unsafe { written(plan.chunks * plan.blocks() * per_piece, per_piece, pack) }
+    unsafe { written(plan.chunks * per_chunk, per_chunk, pack) }
 }
 
-/// Writes all steps of a chunk for one block of columns; positions beyond the last are zeros.
+/// Writes a chunk; positions beyond the last are zeros. Rows of the gradient are read as a whole, one after another.
 #[inline(always)]
-fn pack_gradient<T: Element, S: Shuffle>(
-    grad: &[T],
-    plan: &Plan,
-    chunk: usize,
-    block: usize,
-    lines: &mut [MaybeUninit<Line>],
-) {
-    let used = SIDE.min(plan.columns - block * SIDE);
-    for (step, lines) in lines.chunks_exact_mut(T::PARTS * STEP).enumerate() {
-        let mut pairs = [[[Line::ZERO; 16]; 2]; 3];
-        for pair in 0..16 {
-            let mut rows = [[Line::ZERO; 3]; 2];
-            for (odd, parts) in rows.iter_mut().enumerate() {
-                let position = (chunk * CHUNK + step) * SIDE + 2 * pair + odd;
-                if position < plan.positions {
-                    let start = position * plan.columns + block * SIDE;
-                    T::split_to::<S>(&grad[start..start + used], parts, 1);
-                }
-            }
-            for (part, pairs) in pairs.iter_mut().enumerate().take(T::PARTS) {
-                [pairs[0][pair], pairs[1][pair]] = S::interleaved(&rows[0][part], &rows[1][part]);
-            }
-        }
-        for (part, pairs) in pairs.iter().enumerate().take(T::PARTS) {
-            for (half, pairs) in pairs.iter().enumerate() {
-                for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(S::transposed(pairs)) {
-                    line.write(value);
-                }
-            }
-        }
-    }
-}
-
-/// One piece of the result.
-fn multiply<T: Element>(
-    plan: &Plan,
-    piece: &Piece,
-    addressing: &Addressing,
-    source: &Source<T>,
-    left: &[Line],
-    output: &Shared,
-) {
+fn pack_gradient<T: Element, S: Shuffle>(grad: &[T], plan: &Plan, chunk: usize, lines: &mut [MaybeUninit<Line>]) {
     let per_step = T::PARTS * STEP;
-    let multiplier = Multiplier::new();
-    let mut sums = vec![Block::ZERO; piece.blocks.len() * piece.steps.len()];
-    with_scratch(piece.steps.len() * CHUNK * per_step, |right| {
-        for chunk in piece.chunks.clone() {
-            let steps = plan.steps(chunk);
-            shuffling!(S => pack_chunk::<T, S>(plan, piece, addressing, source, chunk, right));
-            for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact_mut(piece.steps.len())) {
-                let left = &left[(chunk * plan.blocks() + block) * CHUNK * per_step..][..steps * per_step];
-                for (right, sums) in right.chunks_exact(CHUNK * per_step).zip(sums) {
-                    multiplier.multiply(T::PARTS, left, &right[..steps * per_step], sums, chunk > piece.chunks.start);
+    for step in 0..CHUNK {
+        for block in 0..plan.blocks() {
+            let used = SIDE.min(plan.columns - block * SIDE);
+            let mut pairs = [[[Line::ZERO; 16]; 2]; 3];
+            for pair in 0..16 {
+                let mut rows = [[Line::ZERO; 3]; 2];
+                for (odd, parts) in rows.iter_mut().enumerate() {
+                    let position = (chunk * CHUNK + step) * SIDE + 2 * pair + odd;
+                    if position < plan.positions {
+                        let start = position * plan.columns + block * SIDE;
+                        T::split_to::<S>(&grad[start..start + used], parts, 1);
+                    }
+                }
+                for (part, pairs) in pairs.iter_mut().enumerate().take(T::PARTS) {
+                    [pairs[0][pair], pairs[1][pair]] = S::interleaved(&rows[0][part], &rows[1][part]);
                 }
             }
-        }
-    });
-    drop(multiplier);
-    for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact(piece.steps.len())) {
-        for (step, sums) in piece.steps.clone().zip(sums) {
-            shuffling!(S => store::<S>(plan, piece.share, block, step, sums, output));
+            let lines = &mut lines[(block * CHUNK + step) * per_step..][..per_step];
+            for (part, pairs) in pairs.iter().enumerate().take(T::PARTS) {
+                for (half, pairs) in pairs.iter().enumerate() {
+                    for (line, value) in lines[part * STEP + 16 * half..].iter_mut().zip(S::transposed(pairs)) {
+                        line.write(value);
+                    }
+                }
+            }
         }
     }
 }
 
-/// The right operand of a piece: for each of its steps of channels, the steps of positions of a chunk.
+/// The right operand: for each chunk, for each step of the input's channels, all steps of positions.
+fn packed_input<T: Element>(plan: &Plan, addressing: &Addressing, source: &Source<T>) -> Vec<Line> {
+    let per_chunk = plan.depth.steps() * CHUNK * T::PARTS * STEP;
+    let pack = |chunk: usize, lines: &mut [MaybeUninit<Line>]| {
+        if plan.steps(chunk) < CHUNK {
+            lines.fill(MaybeUninit::new(Line::ZERO));
+        }
+        shuffling!(S => pack_chunk::<T, S>(plan, 0..plan.depth.steps(), addressing, source, chunk, lines));
+    };
+    // SAFETY: `pack_chunk` writes all lines of all steps that have positions.
+    unsafe { written(plan.chunks * per_chunk, per_chunk, pack) }
+}
+
+/// What all pieces multiply.
+struct Operands<'a, T> {
+    plan: &'a Plan,
+    addressing: &'a Addressing,
+    source: &'a Source<'a, T>,
+    /// From [`transposed_gradient`].
+    left: &'a [Line],
+    /// From [`packed_input`]; without it each piece packs its own part.
+    right: Option<&'a [Line]>,
+}
+
+impl<T: Element> Operands<'_, T> {
+    /// One piece of the result.
+    fn multiply(&self, piece: &Piece, output: &Shared) {
+        let mut sums = vec![Block::ZERO; piece.blocks.len() * piece.steps.len()];
+        let multiplier = Multiplier::new();
+        for chunk in piece.chunks.clone() {
+            let per_channels = CHUNK * T::PARTS * STEP;
+            match self.right {
+                Some(right) => {
+                    let first = (chunk * self.plan.depth.steps() + piece.steps.start) * per_channels;
+                    let right = &right[first..first + piece.steps.len() * per_channels];
+                    self.multiply_chunk(piece, chunk, right, &multiplier, &mut sums);
+                }
+                None => with_scratch(piece.steps.len() * per_channels, |right| {
+                    let steps = piece.steps.clone();
+                    // SAFETY: `pack_chunk` writes lines.
+                    let lines = unsafe { to_write(right) };
+                    shuffling!(S => pack_chunk::<T, S>(self.plan, steps, self.addressing, self.source, chunk, lines));
+                    self.multiply_chunk(piece, chunk, right, &multiplier, &mut sums);
+                }),
+            }
+        }
+        drop(multiplier);
+        for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact(piece.steps.len())) {
+            for (step, sums) in piece.steps.clone().zip(sums) {
+                shuffling!(S => store::<S>(self.plan, piece.share, block, step, sums, output));
+            }
+        }
+    }
+
+    fn multiply_chunk(&self, piece: &Piece, chunk: usize, right: &[Line], multiplier: &Multiplier, sums: &mut [Block]) {
+        let per_step = T::PARTS * STEP;
+        let steps = self.plan.steps(chunk);
+        for (block, sums) in piece.blocks.clone().zip(sums.chunks_exact_mut(piece.steps.len())) {
+            let left = &self.left[(chunk * self.plan.blocks() + block) * CHUNK * per_step..][..steps * per_step];
+            for (right, sums) in right.chunks_exact(CHUNK * per_step).zip(sums) {
+                multiplier.multiply(T::PARTS, left, &right[..steps * per_step], sums, chunk > piece.chunks.start);
+            }
+        }
+    }
+}
+
+/// Writes the right operand for some steps of channels: for each of them, the steps of positions of a chunk. Lines beyond the
+/// last position stay as they are.
 #[inline(always)]
 fn pack_chunk<T: Element, S: Shuffle>(
     plan: &Plan,
-    piece: &Piece,
+    steps: Range<usize>,
     addressing: &Addressing,
     source: &Source<T>,
     chunk: usize,
-    right: &mut [Line],
+    right: &mut [MaybeUninit<Line>],
 ) {
     let per_step = T::PARTS * STEP;
     let first = chunk * CHUNK * SIDE;
-    let mut positions = addressing.positions(first).take(plan.positions.saturating_sub(first));
-    for pair in 0..plan.steps(chunk) * 16 {
-        let pair_positions = [positions.next(), positions.next()];
-        for (index, channels) in piece.steps.clone().enumerate() {
-            let (tap, range) = plan.depth.at(channels);
-            let mut rows = [[Line::ZERO; 3]; 2];
-            for (position, parts) in pair_positions.iter().zip(&mut rows) {
-                if let Some(start) = position.and_then(|at| addressing.start(at, addressing.taps[tap])) {
-                    source.pack::<S>(start + range.start..start + range.end, parts, 1);
-                }
+    let positions: Vec<_> = addressing.positions(first).take((plan.positions - first).min(CHUNK * SIDE)).collect();
+    for (step, positions) in positions.chunks(SIDE).enumerate() {
+        let mut tap = usize::MAX;
+        let mut places = [None; SIDE];
+        for (index, channels) in steps.clone().enumerate() {
+            let (tap_of_step, range) = plan.depth.at(channels);
+            if tap_of_step != tap {
+                tap = tap_of_step;
+                places = starts(addressing, positions, tap);
             }
-            let lines = &mut right[(index * CHUNK + pair / 16) * per_step..][..per_step];
-            for part in 0..T::PARTS {
-                let [first, second] = S::interleaved(&rows[0][part], &rows[1][part]);
-                lines[part * STEP + pair % 16] = first;
-                lines[part * STEP + 16 + pair % 16] = second;
+            let lines = &mut right[(index * CHUNK + step) * per_step..][..per_step];
+            for (pair, [even, odd]) in places.as_chunks::<2>().0.iter().enumerate() {
+                let mut rows = [[Line::ZERO; 3]; 2];
+                for (place, parts) in [even, odd].into_iter().zip(&mut rows) {
+                    if let Some(start) = place {
+                        source.pack::<S>(start + range.start..start + range.end, parts, 1);
+                    }
+                }
+                for part in 0..T::PARTS {
+                    let [first, second] = S::interleaved(&rows[0][part], &rows[1][part]);
+                    lines[part * STEP + pair].write(first);
+                    lines[part * STEP + 16 + pair].write(second);
+                }
             }
         }
     }

@@ -118,48 +118,59 @@ fn split_planes<T: Element, S: Shuffle>(values: &[T], planes: &mut [&mut [u16]])
     }
 }
 
-/// Lines of the left operand for one block of rows.
-pub fn lines_per_block<T: Element>(addressing: &Addressing) -> usize {
-    Depth::of(addressing).steps() * T::PARTS * STEP
-}
-
-/// Writes the left operand for the positions of some blocks of rows: block after block, all steps of each. Missing rows are
-/// zeros.
-pub fn pack_rows<T: Element>(addressing: &Addressing, source: &Source<T>, positions: &[Position], lines: &mut [Line]) {
-    let per_block = lines_per_block::<T>(addressing);
+/// Writes some steps of the left operand for the positions of some blocks of rows: block after block, the steps of each. Missing
+/// rows are zeros.
+pub fn pack_rows<T: Element>(
+    addressing: &Addressing,
+    source: &Source<T>,
+    positions: &[Position],
+    steps: Range<usize>,
+    lines: &mut [Line],
+) {
+    let per_block = steps.len() * T::PARTS * STEP;
     if per_block == 0 {
         return;
     }
     shuffling!(S => {
         for (block, positions) in lines.chunks_exact_mut(per_block).zip(positions.chunks(SIDE)) {
-            for row in 0..SIDE {
-                match positions.get(row) {
-                    Some(&position) => pack_row::<T, S>(addressing, source, position, &mut block[row..]),
-                    None => block[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
-                }
-            }
+            pack_block::<T, S>(addressing, source, positions, steps.clone(), block);
         }
     });
 }
 
-/// Writes a position's line of each part and step; they lie [`STEP`] apart.
+/// Where up to 32 positions see the values of a tap.
 #[inline(always)]
-fn pack_row<T: Element, S: Shuffle>(
+pub fn starts(addressing: &Addressing, positions: &[Position], tap: usize) -> [Option<usize>; SIDE] {
+    let mut starts = [None; SIDE];
+    for (start, &position) in starts.iter_mut().zip(positions) {
+        *start = addressing.start(position, addressing.taps[tap]);
+    }
+    starts
+}
+
+/// Step after step, so that lines are written one after another: the lines of a row are so far apart that a cache has few places
+/// for them.
+#[inline(always)]
+fn pack_block<T: Element, S: Shuffle>(
     addressing: &Addressing,
     source: &Source<T>,
-    position: Position,
-    lines: &mut [Line],
+    positions: &[Position],
+    steps: Range<usize>,
+    block: &mut [Line],
 ) {
     let depth = Depth::of(addressing);
-    let per_step = T::PARTS * STEP;
-    for (&tap, steps) in addressing.taps.iter().zip(lines.chunks_mut(depth.steps_per_tap() * per_step)) {
-        match addressing.start(position, tap) {
-            None => steps.iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
-            Some(start) => {
-                for (step, lines) in steps.chunks_mut(per_step).enumerate() {
-                    let range = start + step * SIDE..start + ((step + 1) * SIDE).min(depth.run);
-                    source.pack::<S>(range, lines, STEP);
-                }
+    let mut tap = usize::MAX;
+    let mut places = [None; SIDE];
+    for (step, lines) in steps.zip(block.chunks_exact_mut(T::PARTS * STEP)) {
+        let (tap_of_step, range) = depth.at(step);
+        if tap_of_step != tap {
+            tap = tap_of_step;
+            places = starts(addressing, positions, tap);
+        }
+        for (row, place) in places.iter().enumerate() {
+            match place {
+                None => lines[row..].iter_mut().step_by(STEP).for_each(|line| *line = Line::ZERO),
+                Some(start) => source.pack::<S>(start + range.start..start + range.end, &mut lines[row..], STEP),
             }
         }
     }
@@ -214,8 +225,10 @@ impl Panels {
         self.columns.div_ceil(SIDE)
     }
 
-    pub fn panel(&self, index: usize) -> &[Line] {
-        &self.lines[index * self.per_panel..][..self.per_panel]
+    /// Some steps of a panel.
+    pub fn part(&self, panel: usize, steps: Range<usize>, parts: usize) -> &[Line] {
+        let per_step = parts * STEP;
+        &self.lines[panel * self.per_panel + steps.start * per_step..panel * self.per_panel + steps.end * per_step]
     }
 }
 

@@ -4,20 +4,20 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::addressing::{Addressing, Position, Target};
-use super::block::{Block, Element, Line, Multiplier, SIDE, Shuffle, shuffling};
-use super::block_operands::{Panels, Source, lines_per_block, pack_rows};
+use super::addressing::{Addressing, Target};
+use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
+use super::block_operands::{Depth, Panels, Source, pack_rows};
 use super::elementwise::rectified;
 use super::memory::{Shared, with_scratch};
 
-/// Bytes of the packed left operand of a piece: half of a usual L2 cache.
-const LEFT_BYTES: usize = 768 << 10;
+/// Bytes of the left operand that are packed at a time: half of a usual L2 cache.
+const LEFT_BYTES: usize = 1 << 20;
 
-/// The most blocks of rows in a piece.
+/// The most blocks of rows in a piece. The more, the less often the right operand is read.
 const MOST_BLOCKS: usize = 8;
 
-/// Pieces that keep all threads of a usual machine busy to the end.
-const ENOUGH_PIECES: usize = 16;
+/// Pieces for each thread. They do not change results: each value is summed in the same order whatever piece it is in.
+const PIECES_PER_THREAD: usize = 4;
 
 /// One product; its rows are the positions of `addressing`.
 pub struct BlockProduct<'a, T> {
@@ -36,10 +36,10 @@ impl<T: Element> BlockProduct<'_, T> {
     pub fn write(&self, output: &mut [MaybeUninit<T>]) {
         let rows = self.addressing.rows();
         let blocks = rows.div_ceil(SIDE);
-        let block_bytes = (lines_per_block::<T>(self.addressing) * size_of::<Line>()).max(1);
-        let height = (LEFT_BYTES / block_bytes).min(blocks / ENOUGH_PIECES).clamp(1, MOST_BLOCKS);
+        let enough = PIECES_PER_THREAD * rayon::current_num_threads();
+        let height = (blocks / enough).clamp(1, MOST_BLOCKS);
         let heights = blocks.div_ceil(height);
-        let group = self.panels.count().div_ceil(ENOUGH_PIECES.div_ceil(heights.max(1))).max(1);
+        let group = self.panels.count().div_ceil(enough.div_ceil(heights.max(1))).max(1);
         let groups = self.panels.count().div_ceil(group);
         let bias = self.bias.map_or(vec![], |bias| {
             let mut padded = bias.to_vec();
@@ -65,41 +65,47 @@ impl<T: Element> BlockProduct<'_, T> {
         output: &Shared<T>,
     ) {
         let positions: Vec<_> = self.addressing.positions(rows.start).take(rows.len()).collect();
-        let per_block = lines_per_block::<T>(self.addressing);
-        with_scratch(positions.len().div_ceil(SIDE) * per_block, |left| {
-            pack_rows(self.addressing, source, &positions, left);
-            self.multiply(&positions, left, panels, bias, output);
+        let steps = Depth::of(self.addressing).steps();
+        let blocks = positions.len().div_ceil(SIDE);
+        let at_once = (LEFT_BYTES / (blocks * T::PARTS * STEP * size_of::<Line>())).max(1);
+        let offsets: Vec<usize> = positions.iter().map(|&at| self.target.offset(at)).collect();
+        let multiplier = Multiplier::new();
+        let mut sums = vec![Block::ZERO; if steps > at_once { blocks * panels.len() } else { 1 }];
+        with_scratch(blocks * at_once.min(steps) * T::PARTS * STEP, |left| {
+            for first in (0..steps.max(1)).step_by(at_once) {
+                let part = first..(first + at_once).min(steps);
+                let left = left.get_mut(..blocks * part.len() * T::PARTS * STEP).unwrap_or_default();
+                pack_rows(self.addressing, source, &positions, part.clone(), left);
+                for (index, panel) in panels.clone().enumerate() {
+                    for (block, offsets) in offsets.chunks(SIDE).enumerate() {
+                        let place = if steps > at_once { index * blocks + block } else { 0 };
+                        let Some(sums) = sums.get_mut(place) else { continue };
+                        let lines = part.len() * T::PARTS * STEP;
+                        let left = left.get(block * lines..(block + 1) * lines).unwrap_or_default();
+                        let right = self.panels.part(panel, part.clone(), T::PARTS);
+                        multiplier.multiply(T::PARTS, left, right, sums, first > 0);
+                        if part.end == steps {
+                            self.store(sums, offsets, panel, bias, output);
+                        }
+                    }
+                }
+            }
         });
     }
 
-    fn multiply(
-        &self,
-        positions: &[Position],
-        left: &[Line],
-        panels: std::ops::Range<usize>,
-        bias: &[f32],
-        output: &Shared<T>,
-    ) {
-        let per_block = lines_per_block::<T>(self.addressing);
-        let multiplier = Multiplier::new();
-        let mut sums = Block::ZERO;
-        for panel in panels {
-            let first = panel * SIDE;
-            let columns = SIDE.min(self.panels.columns - first);
-            let bias = bias.get(first..first + SIDE).and_then(|bias| bias.try_into().ok()).unwrap_or(&[0.0; SIDE]);
-            for (block, positions) in positions.chunks(SIDE).enumerate() {
-                let left = left.get(block * per_block..(block + 1) * per_block).unwrap_or_default();
-                multiplier.multiply(T::PARTS, left, self.panels.panel(panel), &mut sums, false);
-                shuffling!(S => {
-                    for (row, &at) in positions.iter().enumerate() {
-                        let target = output.at(self.target.offset(at) + first, columns);
-                        // SAFETY: the target was checked to lie in the output, and no other block has the same position and
-                        // columns.
-                        unsafe { store::<T, S>(sums.row(row), bias, self.relu, target, columns) };
-                    }
-                });
+    /// Writes a finished block; its rows go to these offsets.
+    fn store(&self, sums: &Block, offsets: &[usize], panel: usize, bias: &[f32], output: &Shared<T>) {
+        let first = panel * SIDE;
+        let columns = SIDE.min(self.panels.columns - first);
+        let bias = bias.get(first..first + SIDE).and_then(|bias| bias.try_into().ok()).unwrap_or(&[0.0; SIDE]);
+        shuffling!(S => {
+            for (row, offset) in offsets.iter().enumerate() {
+                let target = output.at(offset + first, columns);
+                // SAFETY: the target was checked to lie in the output, and no other block has the same position and
+                // columns.
+                unsafe { store::<T, S>(sums.row(row), bias, self.relu, target, columns) };
             }
-        }
+        });
     }
 }
 

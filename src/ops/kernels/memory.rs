@@ -136,6 +136,15 @@ pub unsafe fn filled<T>(length: usize, write: impl FnOnce(&mut [MaybeUninit<T>])
     values
 }
 
+/// Values as a place to write others.
+///
+/// # Safety
+/// Nothing uninitialised may be written there.
+pub unsafe fn to_write<T>(values: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: the layouts are the same, and the values stay initialised by the caller's promise.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<T>]) }
+}
+
 /// Writes `values` and zeros after them.
 #[inline(always)]
 pub fn copy_padded<T: Copy + Default>(out: &mut [MaybeUninit<T>], values: &[T]) {
