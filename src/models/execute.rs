@@ -146,7 +146,7 @@ impl Executor<'_> {
             Precision::F32 => return Ok(value),
         };
         ensure!(self.backend == Backend::Native, "bf16 runs on the CPU only; train with train.precision = \"f32\"");
-        Ok(if value.dtype() == wanted { value } else { value.to_dtype(wanted)? })
+        ops::cast(&value, wanted)
     }
 
     /// Whether native kernels multiply a convolution's weights more than once before they change.
@@ -383,7 +383,11 @@ impl Executor<'_> {
                 _ => return Err(anyhow!("the places of its maxima were not kept")),
             },
             Op::AdaptiveAvgPool(..) => ops::adaptive_avg_pool_backward(backend, &shape(), &grad)?,
-            Op::GlobalAvgPool => ops::global_avg_pool_backward(backend, &shape(), &grad)?,
+            Op::GlobalAvgPool => {
+                // Each value is spread over a map unchanged but for a factor, so it may as well be rounded before.
+                let grad = self.in_precision(record.step.inputs[0], grad.clone())?;
+                ops::global_avg_pool_backward(backend, &shape(), &grad)?
+            }
             Op::Flatten => grad.reshape(shape())?,
             Op::Subsample(by) => ops::subsample_backward(backend, &shape(), &grad, by)?,
             Op::BinaryLogits => ops::binary_logits_backward(backend, &grad)?,

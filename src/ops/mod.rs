@@ -53,7 +53,7 @@ pub use loss::{
 };
 pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
 pub use pad::{zero_pad, zero_pad_backward};
-pub use precision::Precision;
+pub use precision::{Precision, cast};
 pub use subsample::{Subsample, subsample, subsample_backward};
 pub use window::Pool;
 

@@ -1,5 +1,10 @@
 //! The numbers in which a network computes.
 
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+
+use super::kernels::elementwise;
+
 /// How activations are kept between layers and multiplied in convolutions. Parameters, their gradients, statistics of batch
 /// norms and all sums are `f32` in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,4 +25,9 @@ impl Precision {
             Self::Bf16 => "bf16",
         }
     }
+}
+
+/// A tensor on the CPU in the numbers of a type, `f32` or `bf16`: itself if it is of the type already.
+pub fn cast(tensor: &Tensor, to: DType) -> Result<Tensor> {
+    if tensor.dtype() == to { Ok(tensor.clone()) } else { elementwise::cast(tensor, to) }
 }

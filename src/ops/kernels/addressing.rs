@@ -61,6 +61,17 @@ impl Addressing {
         (Self { source: output, grid, step: (1, 1), taps: taps.0, run: output.channels }, taps.1)
     }
 
+    /// Whether each output position sees just the pixel at its place.
+    pub fn is_pointwise(&self) -> bool {
+        self.taps == [(0, 0)] && self.step == (1, 1) && self.grid == self.source.size()
+    }
+
+    /// The same positions, each of which sees `channels` values of its own.
+    pub fn pointwise(&self, channels: usize) -> Self {
+        let source = Image { channels, ..self.source.resized(self.grid) };
+        Self { source, grid: self.grid, step: (1, 1), taps: vec![(0, 0)], run: channels }
+    }
+
     /// Number of output positions in all images.
     pub fn rows(&self) -> usize {
         self.source.batch * self.grid.0 * self.grid.1

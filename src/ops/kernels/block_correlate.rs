@@ -35,15 +35,17 @@ struct Plan {
     chunks: usize,
     /// Chunks in a partial sum.
     share: usize,
+    /// Whether the result is wanted as `[columns, depth]` rather than `[depth, columns]`.
+    swapped: bool,
 }
 
 impl Plan {
-    fn new(addressing: &Addressing, columns: usize) -> Self {
+    fn new(addressing: &Addressing, columns: usize, swapped: bool) -> Self {
         let (depth, positions) = (Depth::of(addressing), addressing.rows());
         let pieces = columns.div_ceil(SIDE).div_ceil(GROUP.0) * depth.steps().div_ceil(GROUP.1);
         let chunks = positions.div_ceil(SIDE * CHUNK);
         let share = chunks.div_ceil(ENOUGH_PIECES.div_ceil(pieces.max(1))).max(1);
-        Self { depth, columns, positions, chunks, share }
+        Self { depth, columns, positions, chunks, share, swapped }
     }
 
     fn shares(&self) -> usize {
@@ -91,11 +93,22 @@ struct Piece {
 /// `[taps * run, columns]`: the sum over all positions of the outer product of what a position sees in `source` and its
 /// row of `grad [positions, columns]`.
 pub fn correlate<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: usize) -> Vec<f32> {
-    let plan = Plan::new(addressing, columns);
+    // The left operand is packed as a whole and read again for each group of channels: it had better be the smaller one.
+    if addressing.is_pointwise() && columns > addressing.run {
+        return sums(&addressing.pointwise(columns), grad, source, addressing.run, true);
+    }
+    sums(addressing, source, grad, columns, false)
+}
+
+/// [`correlate`], or its transpose if `swapped`.
+fn sums<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: usize, swapped: bool) -> Vec<f32> {
+    let plan = Plan::new(addressing, columns, swapped);
     let source = Source::new(source, addressing.taps.len());
     let left = transposed_gradient(grad, &plan);
-    // Each value of the input is packed for each tap; for more than one that would be a large operand.
-    let right = (addressing.taps.len() == 1).then(|| packed_input(&plan, addressing, &source));
+    // If several groups of columns share an operand, it is packed once for all; but not where each value is packed for
+    // several taps, which would make it large.
+    let packed_once = addressing.taps.len() == 1 && plan.blocks() > GROUP.0;
+    let right = packed_once.then(|| packed_input(&plan, addressing, &source));
     let operands = Operands { plan: &plan, addressing, source: &source, left: &left, right: right.as_deref() };
     let size = plan.depth.taps * plan.depth.run * columns;
     let write = |output: &mut [MaybeUninit<f32>]| {
@@ -273,22 +286,36 @@ fn pack_chunk<T: Element, S: Shuffle>(
     }
 }
 
-/// Writes the transpose of a finished block to its place in a share's sums.
+/// Writes the transpose of a finished block to its place in a share's sums; the block itself if the plan is swapped.
 #[inline(always)]
 fn store<S: Shuffle>(plan: &Plan, share: usize, block: usize, step: usize, sums: &Block, output: &Shared) {
     let (tap, range) = plan.depth.at(step);
     let columns = SIDE.min(plan.columns - block * SIDE);
     let depth = plan.depth.taps * plan.depth.run;
     let channels = range.len();
+    let first_row = tap * plan.depth.run + range.start;
+    if plan.swapped {
+        for column in 0..columns {
+            let row = share * plan.columns + block * SIDE + column;
+            let target = output.at(row * depth + first_row, channels);
+            // SAFETY: `at` checked that so many values lie in the output, and a row of a block has at least as many; no other
+            // block of this share has these rows and columns.
+            unsafe { std::ptr::copy_nonoverlapping(sums.row(column).as_ptr(), target, channels) };
+        }
+        return;
+    }
     // A quarter of the block at a time: 16 rows of it, which become columns, and 16 of its columns, which become rows.
     for first_column in (0..columns).step_by(16) {
         for first_channel in (0..channels).step_by(16) {
-            let quarter: [Line; 16] = std::array::from_fn(|i| {
-                let place = (first_column + i) * SIDE + first_channel;
-                Line::of_sums(&sums.0[place..place + 16])
-            });
+            let quarter: [Line; 16] = std::array::from_fn(
+                #[inline(always)]
+                |i| {
+                    let place = (first_column + i) * SIDE + first_channel;
+                    Line::of_sums(&sums.0[place..place + 16])
+                },
+            );
             for (i, line) in S::transposed(&quarter).iter().enumerate().take(channels - first_channel) {
-                let row = share * depth + tap * plan.depth.run + range.start + first_channel + i;
+                let row = share * depth + first_row + first_channel + i;
                 let used = (columns - first_column).min(16);
                 let target = output.at(row * plan.columns + block * SIDE + first_column, used);
                 // SAFETY: `at` checked that `used` values lie in the output, and a line holds 16; no other block of this

@@ -1,7 +1,8 @@
 //! Elementwise operations in one pass over memory.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use half::bf16;
 
 use super::block::Element;
 use super::memory::{PIECE, by_element, tensor, with_values, written};
@@ -36,6 +37,35 @@ pub fn leaky_relu(x: &Tensor, divisor: f32) -> Result<Tensor> {
 /// `grad` where `x` is positive, else `grad / divisor`.
 pub fn leaky_relu_backward(x: &Tensor, grad: &Tensor, divisor: f32) -> Result<Tensor> {
     binary(x, grad, move |x, g| if x > 0.0 { g } else { g / divisor })
+}
+
+/// The same values as `f32` or as bfloat16, rounded to nearest.
+pub fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
+    match to {
+        DType::BF16 => by_element!(x, T => cast_of::<T, bf16>(x)),
+        _ => by_element!(x, T => cast_of::<T, f32>(x)),
+    }
+}
+
+fn cast_of<T: Element, O: Element>(x: &Tensor) -> Result<Tensor> {
+    with_values!(values: T = x; {
+        // SAFETY: the pieces of input and output have the same length, so every element is written.
+        let output: Vec<O> = unsafe {
+            written(values.len(), PIECE, |index, piece| {
+                let start = index * PIECE;
+                let source = &values[start..start + piece.len()];
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (out, &v) in piece.iter_mut().zip(source) {
+                            out.write(O::rounded(v.to_f32()));
+                        }
+                    },
+                );
+            })
+        };
+        tensor(output, x.dims())
+    })
 }
 
 fn unary(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
