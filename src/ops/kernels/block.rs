@@ -10,6 +10,7 @@
 //! * *right*: for 16 columns, then for 16 more, 16 lines; line `i` has for each column its values `2 i` and `2 i + 1`.
 
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::amx;
@@ -67,8 +68,8 @@ pub trait Element: Copy + Default + Send + Sync + candle_core::WithDType + 'stat
     /// To nearest, ties to even; NaN stays NaN.
     fn rounded(value: f32) -> Self;
 
-    /// Writes the parts of up to 32 values, and zeros after them, to lines that lie `stride` apart.
-    fn split_to<S: Shuffle>(values: &[Self], lines: &mut [Line], stride: usize);
+    /// The values' bits if they are bfloat16, else the values.
+    fn stored(values: &[Self]) -> Result<&[u16], &[f32]>;
 
     /// Rounds the values of a row.
     fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE];
@@ -87,9 +88,8 @@ impl Element for f32 {
         value
     }
 
-    #[inline(always)]
-    fn split_to<S: Shuffle>(values: &[f32], lines: &mut [Line], stride: usize) {
-        split::<S>(values, lines, stride, Self::PARTS);
+    fn stored(values: &[f32]) -> Result<&[u16], &[f32]> {
+        Err(values)
     }
 
     #[inline(always)]
@@ -111,22 +111,8 @@ impl Element for bf16 {
         Self::from_bits(narrowed(value))
     }
 
-    #[inline(always)]
-    fn split_to<S: Shuffle>(values: &[bf16], lines: &mut [Line], _: usize) {
-        let line = &mut lines[0].0;
-        match <&[bf16; 32]>::try_from(values) {
-            Ok(values) => {
-                for (out, value) in line.iter_mut().zip(values) {
-                    *out = value.to_bits();
-                }
-            }
-            Err(_) => {
-                *line = [0; 32];
-                for (out, value) in line.iter_mut().zip(values) {
-                    *out = value.to_bits();
-                }
-            }
-        }
+    fn stored(values: &[bf16]) -> Result<&[u16], &[f32]> {
+        Ok(values.reinterpret_cast())
     }
 
     #[inline(always)]
@@ -169,7 +155,7 @@ pub trait Shuffle {
 
     /// Interleaves two lines of consecutive places along the summed dimension into the right operand's lines for the first 16
     /// columns and for the others.
-    fn interleaved(even: &Line, odd: &Line) -> [Line; 2];
+    fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2];
 
     /// Transposes 16 lines of 16 pairs of values each.
     fn transposed(lines: &[Line; 16]) -> [Line; 16];
@@ -190,12 +176,12 @@ impl Shuffle for Plain {
     }
 
     #[inline(always)]
-    fn interleaved(even: &Line, odd: &Line) -> [Line; 2] {
+    fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2] {
         let mut lines = [Line::ZERO; 2];
         for (half, line) in lines.iter_mut().enumerate() {
             for column in 0..16 {
-                line.0[2 * column] = even.0[16 * half + column];
-                line.0[2 * column + 1] = odd.0[16 * half + column];
+                line.0[2 * column] = even[16 * half + column];
+                line.0[2 * column + 1] = odd[16 * half + column];
             }
         }
         lines
@@ -364,7 +350,7 @@ pub mod x86 {
         }
 
         #[inline(always)]
-        fn interleaved(even: &Line, odd: &Line) -> [Line; 2] {
+        fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2] {
             /// Alternating places of two registers.
             const fn places(first: u16) -> Line {
                 let mut places = Line::ZERO;
@@ -378,10 +364,11 @@ pub mod x86 {
             }
             const PLACES: [Line; 2] = [places(0), places(16)];
             let mut lines = [Line::ZERO; 2];
-            // SAFETY: the processor has these instructions where `wide` runs; a line is an aligned register.
+            // SAFETY: the processor has these instructions where `wide` runs; rows are as long as a register, and a line is an
+            // aligned one.
             unsafe {
-                let even = _mm512_load_si512(even.0.as_ptr().cast());
-                let odd = _mm512_load_si512(odd.0.as_ptr().cast());
+                let even = _mm512_loadu_si512(even.as_ptr().cast());
+                let odd = _mm512_loadu_si512(odd.as_ptr().cast());
                 for (line, places) in lines.iter_mut().zip(&PLACES) {
                     let places = _mm512_load_si512(places.0.as_ptr().cast());
                     _mm512_store_si512(line.0.as_mut_ptr().cast(), _mm512_permutex2var_epi16(even, places, odd));
@@ -520,7 +507,7 @@ mod tests {
             split::<Plain>(&right[2 * pair..2 * pair + 1], &mut parts[0], 1, 3);
             split::<Plain>(&right[2 * pair + 1..2 * pair + 2], &mut parts[1], 1, 3);
             for part in 0..3 {
-                r[part * STEP + pair] = Plain::interleaved(&parts[0][part], &parts[1][part])[0];
+                r[part * STEP + pair] = Plain::interleaved(&parts[0][part].0, &parts[1][part].0)[0];
             }
         }
         let mut sums = Block::ZERO;
@@ -570,9 +557,9 @@ mod tests {
         let sixteen: &[Line; 16] = all.as_slice().try_into().expect("16 lines");
         let bits = |lines: &[Line]| lines.iter().map(|line| line.0).collect::<Vec<_>>();
         let transposed = x86::with_wide(|| x86::Wide::transposed(sixteen));
-        let interleaved = x86::with_wide(|| x86::Wide::interleaved(&all[0], &all[1]));
+        let interleaved = x86::with_wide(|| x86::Wide::interleaved(&all[0].0, &all[1].0));
         assert_eq!(bits(&transposed), bits(&Plain::transposed(sixteen)));
-        assert_eq!(bits(&interleaved), bits(&Plain::interleaved(&all[0], &all[1])));
+        assert_eq!(bits(&interleaved), bits(&Plain::interleaved(&all[0].0, &all[1].0)));
         let mut values: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.3) * 1.7);
         let mut same = values;
         let wide = x86::with_wide(|| x86::Wide::largest_parts(&mut values));

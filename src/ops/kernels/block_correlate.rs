@@ -4,6 +4,7 @@
 //! The left operand is the transposed gradient, the right one what each position sees of the input, so the summed dimension is
 //! the positions. Blocks of the result are therefore transposed when they are written.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -11,7 +12,8 @@ use rayon::prelude::*;
 
 use super::addressing::Addressing;
 use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
-use super::block_operands::{Depth, Source, starts};
+use super::block_operands::{Depth, starts};
+use super::block_source::Source;
 use super::memory::{Shared, filled, to_write, with_scratch, written};
 use super::simd::vectorised;
 
@@ -104,12 +106,19 @@ pub fn correlate<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], 
 fn sums<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: usize, swapped: bool) -> Vec<f32> {
     let plan = Plan::new(addressing, columns, swapped);
     let source = Source::new(source, addressing.taps.len());
-    let left = transposed_gradient(grad, &plan);
+    let left = transposed_gradient::<T>(&Source::new(grad, 1), &plan);
     // If several groups of columns share an operand, it is packed once for all; but not where each value is packed for
     // several taps, which would make it large.
     let packed_once = addressing.taps.len() == 1 && plan.blocks() > GROUP.0;
-    let right = packed_once.then(|| packed_input(&plan, addressing, &source));
-    let operands = Operands { plan: &plan, addressing, source: &source, left: &left, right: right.as_deref() };
+    let right = packed_once.then(|| packed_input::<T>(&plan, addressing, &source));
+    let operands = Operands::<T> {
+        parts: PhantomData,
+        plan: &plan,
+        addressing,
+        source: &source,
+        left: &left,
+        right: right.as_deref(),
+    };
     let size = plan.depth.taps * plan.depth.run * columns;
     let write = |output: &mut [MaybeUninit<f32>]| {
         let output = Shared::new(output);
@@ -137,7 +146,7 @@ fn sums<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: 
 }
 
 /// The left operand: for each chunk, for each block of the gradient's columns, all steps of positions.
-fn transposed_gradient<T: Element>(grad: &[T], plan: &Plan) -> Vec<Line> {
+fn transposed_gradient<T: Element>(grad: &Source, plan: &Plan) -> Vec<Line> {
     let per_chunk = plan.blocks() * CHUNK * T::PARTS * STEP;
     let pack = |chunk: usize, lines: &mut [MaybeUninit<Line>]| {
         shuffling!(S => pack_gradient::<T, S>(grad, plan, chunk, lines));
@@ -148,25 +157,23 @@ fn transposed_gradient<T: Element>(grad: &[T], plan: &Plan) -> Vec<Line> {
 
 /// Writes a chunk; positions beyond the last are zeros. Rows of the gradient are read as a whole, one after another.
 #[inline(always)]
-fn pack_gradient<T: Element, S: Shuffle>(grad: &[T], plan: &Plan, chunk: usize, lines: &mut [MaybeUninit<Line>]) {
+fn pack_gradient<T: Element, S: Shuffle>(grad: &Source, plan: &Plan, chunk: usize, lines: &mut [MaybeUninit<Line>]) {
     let per_step = T::PARTS * STEP;
     for step in 0..CHUNK {
+        let mut places = [None; SIDE];
+        for (row, place) in places.iter_mut().enumerate() {
+            let position = (chunk * CHUNK + step) * SIDE + row;
+            *place = (position < plan.positions).then_some(position * plan.columns);
+        }
         for block in 0..plan.blocks() {
-            let used = SIDE.min(plan.columns - block * SIDE);
+            let columns = block * SIDE..plan.columns.min((block + 1) * SIDE);
             let mut pairs = [[[Line::ZERO; 16]; 2]; 3];
-            for pair in 0..16 {
-                let mut rows = [[Line::ZERO; 3]; 2];
-                for (odd, parts) in rows.iter_mut().enumerate() {
-                    let position = (chunk * CHUNK + step) * SIDE + 2 * pair + odd;
-                    if position < plan.positions {
-                        let start = position * plan.columns + block * SIDE;
-                        T::split_to::<S>(&grad[start..start + used], parts, 1);
-                    }
-                }
-                for (part, pairs) in pairs.iter_mut().enumerate().take(T::PARTS) {
-                    [pairs[0][pair], pairs[1][pair]] = S::interleaved(&rows[0][part], &rows[1][part]);
-                }
-            }
+            grad.pairs::<S>(
+                &places,
+                columns,
+                #[inline(always)]
+                |part, pair, lines| [pairs[part][0][pair], pairs[part][1][pair]] = lines,
+            );
             let lines = &mut lines[(block * CHUNK + step) * per_step..][..per_step];
             for (part, pairs) in pairs.iter().enumerate().take(T::PARTS) {
                 for (half, pairs) in pairs.iter().enumerate() {
@@ -180,7 +187,7 @@ fn pack_gradient<T: Element, S: Shuffle>(grad: &[T], plan: &Plan, chunk: usize, 
 }
 
 /// The right operand: for each chunk, for each step of the input's channels, all steps of positions.
-fn packed_input<T: Element>(plan: &Plan, addressing: &Addressing, source: &Source<T>) -> Vec<Line> {
+fn packed_input<T: Element>(plan: &Plan, addressing: &Addressing, source: &Source) -> Vec<Line> {
     let per_chunk = plan.depth.steps() * CHUNK * T::PARTS * STEP;
     let pack = |chunk: usize, lines: &mut [MaybeUninit<Line>]| {
         if plan.steps(chunk) < CHUNK {
@@ -194,9 +201,10 @@ fn packed_input<T: Element>(plan: &Plan, addressing: &Addressing, source: &Sourc
 
 /// What all pieces multiply.
 struct Operands<'a, T> {
+    parts: PhantomData<T>,
     plan: &'a Plan,
     addressing: &'a Addressing,
-    source: &'a Source<'a, T>,
+    source: &'a Source<'a>,
     /// From [`transposed_gradient`].
     left: &'a [Line],
     /// From [`packed_input`]; without it each piece packs its own part.
@@ -252,7 +260,7 @@ fn pack_chunk<T: Element, S: Shuffle>(
     plan: &Plan,
     steps: Range<usize>,
     addressing: &Addressing,
-    source: &Source<T>,
+    source: &Source,
     chunk: usize,
     right: &mut [MaybeUninit<Line>],
 ) {
@@ -269,19 +277,15 @@ fn pack_chunk<T: Element, S: Shuffle>(
                 places = starts(addressing, positions, tap);
             }
             let lines = &mut right[(index * CHUNK + step) * per_step..][..per_step];
-            for (pair, [even, odd]) in places.as_chunks::<2>().0.iter().enumerate() {
-                let mut rows = [[Line::ZERO; 3]; 2];
-                for (place, parts) in [even, odd].into_iter().zip(&mut rows) {
-                    if let Some(start) = place {
-                        source.pack::<S>(start + range.start..start + range.end, parts, 1);
-                    }
-                }
-                for part in 0..T::PARTS {
-                    let [first, second] = S::interleaved(&rows[0][part], &rows[1][part]);
+            source.pairs::<S>(
+                &places,
+                range,
+                #[inline(always)]
+                |part, pair, [first, second]| {
                     lines[part * STEP + pair].write(first);
                     lines[part * STEP + 16 + pair].write(second);
-                }
-            }
+                },
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::addressing::{Addressing, Position};
 use super::block::{Element, Line, SIDE, STEP, Shuffle, shuffling, split};
+use super::block_source::Source;
 use super::memory::written;
 
 /// Where the summed dimension of a convolution's product lies in steps: each tap's run begins a new one.
@@ -34,95 +35,11 @@ impl Depth {
     }
 }
 
-/// The values of an image in the form in which rows are packed.
-pub enum Source<'a, T> {
-    /// Split while they are packed.
-    Whole(&'a [T]),
-    /// Split before, because each value is packed for several taps: planes of all first, second and third parts.
-    Parts(Vec<u16>),
-}
-
-impl<'a, T: Element> Source<'a, T> {
-    pub fn new(values: &'a [T], taps: usize) -> Self {
-        /// Values that are split at a time.
-        const PIECE: usize = 1 << 14;
-        if T::PARTS == 1 || taps == 1 {
-            return Self::Whole(values);
-        }
-        let mut planes = vec![0u16; T::PARTS * values.len()];
-        let mut rest = planes.as_mut_slice();
-        let mut split_planes = vec![];
-        for _ in 0..T::PARTS {
-            let (plane, others) = rest.split_at_mut(values.len());
-            split_planes.push(plane);
-            rest = others;
-        }
-        split_in_parallel(values, split_planes, PIECE);
-        Self::Parts(planes)
-    }
-
-    /// Writes the parts of the values at `range`, which are 32 at most, to lines that lie `stride` apart. What follows them in a
-    /// line may be anything that the image holds: the other operand has zeros there, or nobody reads the result.
-    #[inline(always)]
-    pub fn pack<S: Shuffle>(&self, range: Range<usize>, lines: &mut [Line], stride: usize) {
-        match self {
-            // A copy of known length is faster than one of the length that is asked for.
-            Self::Whole(values) => match values.get(range.start..range.start + SIDE) {
-                Some(more) => T::split_to::<S>(more, lines, stride),
-                None => T::split_to::<S>(&values[range], lines, stride),
-            },
-            Self::Parts(planes) => {
-                let length = planes.len() / T::PARTS;
-                for part in 0..T::PARTS {
-                    let plane = &planes[part * length..(part + 1) * length];
-                    match plane.get(range.start..range.start + SIDE) {
-                        Some(more) => copy_line(&mut lines[part * stride], more),
-                        None => copy_line(&mut lines[part * stride], &plane[range.clone()]),
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn copy_line(line: &mut Line, values: &[u16]) {
-    match <&[u16; 32]>::try_from(values) {
-        Ok(values) => line.0 = *values,
-        Err(_) => {
-            line.0 = [0; 32];
-            line.0[..values.len()].copy_from_slice(values);
-        }
-    }
-}
-
-fn split_in_parallel<T: Element>(values: &[T], planes: Vec<&mut [u16]>, piece: usize) {
-    use rayon::prelude::*;
-    let mut pieces: Vec<(&[T], Vec<&mut [u16]>)> = values.chunks(piece).map(|values| (values, vec![])).collect();
-    for plane in planes {
-        for (piece, plane) in pieces.iter_mut().zip(plane.chunks_mut(piece)) {
-            piece.1.push(plane);
-        }
-    }
-    pieces.into_par_iter().for_each(|(values, mut planes)| shuffling!(S => split_planes::<T, S>(values, &mut planes)));
-}
-
-#[inline(always)]
-fn split_planes<T: Element, S: Shuffle>(values: &[T], planes: &mut [&mut [u16]]) {
-    let mut lines = [Line::ZERO; 3];
-    for (index, values) in values.chunks(SIDE).enumerate() {
-        T::split_to::<S>(values, &mut lines, 1);
-        for (plane, line) in planes.iter_mut().zip(&lines) {
-            plane[index * SIDE..index * SIDE + values.len()].copy_from_slice(&line.0[..values.len()]);
-        }
-    }
-}
-
 /// Writes some steps of the left operand for the positions of some blocks of rows: block after block, the steps of each. Missing
 /// rows are zeros.
 pub fn pack_rows<T: Element>(
     addressing: &Addressing,
-    source: &Source<T>,
+    source: &Source,
     positions: &[Position],
     steps: Range<usize>,
     lines: &mut [Line],
@@ -153,7 +70,7 @@ pub fn starts(addressing: &Addressing, positions: &[Position], tap: usize) -> [O
 #[inline(always)]
 fn pack_block<T: Element, S: Shuffle>(
     addressing: &Addressing,
-    source: &Source<T>,
+    source: &Source,
     positions: &[Position],
     steps: Range<usize>,
     block: &mut [Line],
@@ -250,7 +167,7 @@ fn pack_columns<S: Shuffle>(
             }
         }
         for part in 0..parts {
-            let [first, second] = S::interleaved(&pairs[0][part], &pairs[1][part]);
+            let [first, second] = S::interleaved(&pairs[0][part].0, &pairs[1][part].0);
             lines[part * STEP + pair].write(first);
             lines[part * STEP + 16 + pair].write(second);
         }

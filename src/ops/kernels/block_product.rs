@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::addressing::{Addressing, Target};
 use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
-use super::block_operands::{Depth, Panels, Source, pack_rows};
+use super::block_operands::{Depth, Panels, pack_rows};
+use super::block_source::Source;
 use super::elementwise::rectified;
 use super::memory::{Shared, with_scratch};
 
@@ -58,7 +59,7 @@ impl<T: Element> BlockProduct<'_, T> {
 
     fn piece(
         &self,
-        source: &Source<T>,
+        source: &Source,
         rows: std::ops::Range<usize>,
         panels: std::ops::Range<usize>,
         bias: &[f32],
@@ -75,7 +76,7 @@ impl<T: Element> BlockProduct<'_, T> {
             for first in (0..steps.max(1)).step_by(at_once) {
                 let part = first..(first + at_once).min(steps);
                 let left = left.get_mut(..blocks * part.len() * T::PARTS * STEP).unwrap_or_default();
-                pack_rows(self.addressing, source, &positions, part.clone(), left);
+                pack_rows::<T>(self.addressing, source, &positions, part.clone(), left);
                 for (index, panel) in panels.clone().enumerate() {
                     for (block, offsets) in offsets.chunks(SIDE).enumerate() {
                         let place = if steps > at_once { index * blocks + block } else { 0 };

@@ -10,6 +10,7 @@ pub(super) mod block;
 mod block_correlate;
 mod block_operands;
 mod block_product;
+mod block_source;
 pub(super) mod conv;
 mod correlate;
 pub(super) mod elementwise;
