@@ -71,8 +71,11 @@ pub trait Element: Copy + Default + Send + Sync + candle_core::WithDType + 'stat
     /// The values' bits if they are bfloat16, else the values.
     fn stored(values: &[Self]) -> Result<&[u16], &[f32]>;
 
-    /// Rounds the values of a row.
-    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE];
+    /// Writes the values of a row, rounded.
+    ///
+    /// # Safety
+    /// The target must be valid for writing 32 values.
+    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self);
 }
 
 impl Element for f32 {
@@ -93,8 +96,9 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE] {
-        *values
+    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self) {
+        // SAFETY: as the caller promised.
+        unsafe { S::write_values(values, target) };
     }
 }
 
@@ -116,8 +120,9 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
-    fn rounded_row<S: Shuffle>(values: &[f32; SIDE]) -> [Self; SIDE] {
-        S::largest_parts(&mut values.clone()).0.map(Self::from_bits)
+    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self) {
+        // SAFETY: as the caller promised; a bfloat16 value is its bits.
+        unsafe { S::write_rounded(values, target.cast()) };
     }
 }
 
@@ -153,6 +158,21 @@ pub trait Shuffle {
     /// Values rounded to bfloat16, which are taken off them.
     fn largest_parts(values: &mut [f32; 32]) -> Line;
 
+    /// Copies 32 values into a line. What the compiler makes of such a copy may be a call.
+    fn copy(values: &[u16; 32]) -> Line;
+
+    /// Writes 32 values.
+    ///
+    /// # Safety
+    /// The target must be valid for writing 32 values.
+    unsafe fn write_values(values: &[f32; SIDE], target: *mut f32);
+
+    /// Writes 32 values rounded to bfloat16.
+    ///
+    /// # Safety
+    /// The target must be valid for writing 32 values.
+    unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16);
+
     /// Interleaves two lines of consecutive places along the summed dimension into the right operand's lines for the first 16
     /// columns and for the others.
     fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2];
@@ -165,6 +185,25 @@ pub trait Shuffle {
 pub struct Plain;
 
 impl Shuffle for Plain {
+    #[inline(always)]
+    fn copy(values: &[u16; 32]) -> Line {
+        Line(*values)
+    }
+
+    #[inline(always)]
+    unsafe fn write_values(values: &[f32; SIDE], target: *mut f32) {
+        // SAFETY: as the caller promised.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), target, SIDE) };
+    }
+
+    #[inline(always)]
+    unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16) {
+        for (i, &value) in values.iter().enumerate() {
+            // SAFETY: as the caller promised.
+            unsafe { target.add(i).write(narrowed(value)) };
+        }
+    }
+
     #[inline(always)]
     fn largest_parts(values: &mut [f32; 32]) -> Line {
         let mut line = Line::ZERO;
@@ -332,6 +371,36 @@ pub mod x86 {
 
     impl Shuffle for Wide {
         #[inline(always)]
+        fn copy(values: &[u16; 32]) -> Line {
+            let mut line = Line::ZERO;
+            // SAFETY: the processor has these instructions where `wide` runs; both are as long as a register.
+            unsafe {
+                let values = _mm512_loadu_si512(values.as_ptr().cast());
+                _mm512_store_si512(line.0.as_mut_ptr().cast(), values);
+            }
+            line
+        }
+
+        #[inline(always)]
+        unsafe fn write_values(values: &[f32; SIDE], target: *mut f32) {
+            // SAFETY: the processor has these instructions where `wide` runs; the target is as the caller promised.
+            unsafe {
+                _mm512_storeu_ps(target, _mm512_loadu_ps(values.as_ptr()));
+                _mm512_storeu_ps(target.add(16), _mm512_loadu_ps(values.as_ptr().add(16)));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16) {
+            // SAFETY: the processor has these instructions where `wide` runs; the target is as the caller promised.
+            unsafe {
+                let (low, high) = (_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16)));
+                let parts = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(target.cast(), parts);
+            }
+        }
+
+        #[inline(always)]
         fn largest_parts(values: &mut [f32; 32]) -> Line {
             let mut line = Line::ZERO;
             // SAFETY: the processor has these instructions where `wide` runs. Both halves of the values and of the line are
@@ -449,7 +518,8 @@ pub mod x86 {
                         for (register, columns) in registers.iter_mut().zip(columns) {
                             // SAFETY: all three types are the same 64 bytes.
                             *register = unsafe {
-                                _mm512_dpbf16_ps(*register, std::mem::transmute(values), std::mem::transmute(columns))
+                                let values = std::mem::transmute::<__m512i, __m512bh>(values);
+                                _mm512_dpbf16_ps(*register, values, std::mem::transmute::<__m512i, __m512bh>(columns))
                             };
                         }
                     }

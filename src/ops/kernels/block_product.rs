@@ -124,17 +124,17 @@ unsafe fn store<T: Element, S: Shuffle>(
 ) {
     let mut values = *sums;
     for (value, bias) in values.iter_mut().zip(bias) {
-        *value += bias;
+        let sum = *value + bias;
+        *value = if relu { rectified(sum) } else { sum };
     }
-    if relu {
-        values = values.map(rectified);
-    }
-    let values = T::rounded_row::<S>(&values);
-    // SAFETY: as the caller promised.
+    // SAFETY: as the caller promised; a row that is not full is put together elsewhere.
     unsafe {
-        match columns {
-            SIDE => target.cast::<[T; SIDE]>().write_unaligned(values),
-            _ => std::ptr::copy_nonoverlapping(values.as_ptr(), target, columns),
+        if columns == SIDE {
+            T::write_row::<S>(&values, target);
+        } else {
+            let mut row = [T::default(); SIDE];
+            T::write_row::<S>(&values, row.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(row.as_ptr(), target, columns);
         }
     }
 }

@@ -42,9 +42,11 @@ impl<'a> Source<'a> {
                 None => split::<S>(&values[range], lines, stride, f32::PARTS),
             },
             Self::Planes { planes, parts } => {
+                let mut spare = NOTHING;
                 for part in 0..*parts {
                     let plane = &planes[part * planes.len() / parts..(part + 1) * planes.len() / parts];
-                    lines[part * stride].0 = *row(plane, Some(range.start), range.len(), &mut NOTHING.clone());
+                    let values = row(plane, Some(range.start), range.len(), &mut spare);
+                    lines[part * stride] = S::copy(values);
                 }
             }
         }
@@ -74,8 +76,9 @@ impl<'a> Source<'a> {
                             }
                         }
                     }
-                    for part in 0..f32::PARTS {
-                        give(part, pair, S::interleaved(&rows[0][part].0, &rows[1][part].0));
+                    let [even, odd] = &rows;
+                    for (part, (even, odd)) in even.iter().zip(odd).enumerate() {
+                        give(part, pair, S::interleaved(&even.0, &odd.0));
                     }
                 }
             }
