@@ -57,7 +57,10 @@ fn every_promised_figure_is_in_the_json_and_positive() {
     for (key, value) in [("model", "resnet-mini"), ("precision", "f32"), ("freeze_before", "none")] {
         assert_eq!(report[key], value, "{report}");
     }
-    assert!(["portable", "avx2", "avx512"].contains(&report["instructions"].as_str().expect("instructions")));
+    assert!(
+        ["portable", "avx2", "avx512", "avx512bf16", "amx"]
+            .contains(&report["instructions"].as_str().expect("instructions"))
+    );
     assert!(report.as_object().is_some_and(|report| report.contains_key("processor")));
     if cfg!(target_os = "linux") {
         // More than its weights, less than anybody would accept for pictures of 32 pixels.

@@ -45,7 +45,10 @@ fn all_that_decides_a_result_is_in_the_folder_before_the_first_step() {
     let environment = json(&run.join("environment.json"));
     assert_eq!(environment["ft_version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&environment["device"], &environment["threads"]), (&"cpu".into(), &1.into()));
-    assert!(["portable", "avx2", "avx512"].contains(&environment["vector_instructions"].as_str().unwrap()));
+    assert!(
+        ["portable", "avx2", "avx512", "avx512bf16", "amx"]
+            .contains(&environment["vector_instructions"].as_str().unwrap())
+    );
     for key in ["os", "architecture", "cores", "started", "working_folder"] {
         assert!(!environment[key].is_null(), "{key}: {environment:#}");
     }

@@ -16,7 +16,7 @@ use super::plan::consumers;
 use super::profile::Profile;
 use super::spec::ParamSpec;
 use crate::files::hex;
-use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Precision};
+use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Padding, Precision};
 use crate::recipe::{BatchNormMode, Initializer};
 
 /// Images of one part of a large batch in inference on the CPU.
@@ -35,11 +35,14 @@ pub struct Network {
     device: Device,
     /// Frozen convolutions with their batch norm folded in, by layer; computed once.
     folded: Mutex<BTreeMap<usize, (Tensor, Tensor)>>,
-    /// Convolutions' kernels as inference multiplies them, with their biases, by layer and the batch norm folded into them;
-    /// those of layers that train until they change.
-    packed: Mutex<BTreeMap<(usize, Option<usize>), Packed>>,
+    /// Convolutions' kernels as inference multiplies them, with their biases; those of layers that train until they change.
+    packed: Mutex<BTreeMap<PackedKey, Packed>>,
     profile: Option<Arc<Profile>>,
 }
+
+/// A convolution, the batch norm folded into it, and its padding (top, bottom, left, right): a plan that is cut between a layer
+/// of padding and its convolution runs the latter without.
+type PackedKey = (usize, Option<usize>, [usize; 4]);
 
 /// A packed kernel and its bias.
 type Packed = (Arc<PackedKernel>, Option<Tensor>);
@@ -494,7 +497,9 @@ impl Network {
         config: &Conv2d,
         input: DType,
     ) -> Result<Packed> {
-        if let Some(packed) = lock(&self.packed).get(&(conv, batch_norm)) {
+        let Padding { top, bottom, left, right } = config.padding;
+        let key = (conv, batch_norm, [top, bottom, left, right]);
+        if let Some(packed) = lock(&self.packed).get(&key) {
             return Ok(packed.clone());
         }
         let (kernel, bias) = match batch_norm {
@@ -508,7 +513,7 @@ impl Network {
             }
         };
         let packed = (Arc::new(PackedKernel::new(&kernel, config, input)?), bias);
-        lock(&self.packed).insert((conv, batch_norm), packed.clone());
+        lock(&self.packed).insert(key, packed.clone());
         Ok(packed)
     }
 
@@ -530,7 +535,7 @@ impl Network {
 
     fn forget_packed_that_change(&self) {
         let frozen = |layer: usize| layer < self.frozen_before;
-        lock(&self.packed).retain(|&(conv, batch_norm), _| frozen(conv) && batch_norm.is_none_or(frozen));
+        lock(&self.packed).retain(|&(conv, batch_norm, _), _| frozen(conv) && batch_norm.is_none_or(frozen));
     }
 }
 
