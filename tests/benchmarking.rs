@@ -146,6 +146,24 @@ fn unknown_names_are_answered_with_what_is_near() {
 }
 
 #[test]
+fn instructions_can_be_forbidden_and_names_that_are_none_are_told() {
+    let shop = Workshop::new();
+    let run = |level: &str| {
+        let output = shop.ft(&small(&["--json"])).env("FT_INSTRUCTIONS", level).output().expect("it runs");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (
+            report["instructions"].as_str().expect("instructions").to_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (instructions, said) = run("portable");
+    assert_eq!(instructions, "portable");
+    assert!(!said.contains("FT_INSTRUCTIONS"), "{said}");
+    let (_, said) = run("avx3");
+    assert!(said.contains("FT_INSTRUCTIONS=avx3 is none of portable, avx2"), "{said}");
+}
+
+#[test]
 fn the_pipeline_is_measured_on_photos_of_ones_own_and_broken_ones_do_not_count() {
     let shop = Workshop::new();
     shop.photos("photos", 2);

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::amx;
+use crate::error::say;
 
 /// The environment variable that forbids the instructions above a level, to try the kernels of lesser processors.
 const LIMIT: &str = "FT_INSTRUCTIONS";
@@ -29,8 +30,14 @@ impl Level {
     pub fn detect() -> Self {
         static LEVEL: OnceLock<Level> = OnceLock::new();
         *LEVEL.get_or_init(|| {
-            let limit = std::env::var(LIMIT).ok();
-            let limit = limit.and_then(|name| Self::ALL.into_iter().find(|level| level.name() == name));
+            let limit = std::env::var(LIMIT).ok().and_then(|name| {
+                let known = Self::ALL.into_iter().find(|level| level.name() == name);
+                if known.is_none() {
+                    let names = Self::ALL.map(Self::name).join(", ");
+                    say(&format!("warning: {LIMIT}={name} is none of {names}; nothing is forbidden"));
+                }
+                known
+            });
             Self::ALL
                 .into_iter()
                 .rev()
