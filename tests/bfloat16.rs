@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::process::Command;
-
 use candle_core::{DType, Device, Tensor};
 use common::{assert_close, formula_input, values};
 use ft::models::{Architecture, Network, attach_head};
@@ -225,20 +223,7 @@ fn weights_that_have_changed_are_packed_anew() {
     }
 }
 
-/// Runs the tests of this file and others again, with less instructions than this processor has.
 #[test]
 fn every_level_of_instructions_passes_the_same_tests() {
-    if std::env::var_os("FT_INSTRUCTIONS").is_some() {
-        return;
-    }
-    let own = std::env::current_exe().expect("this program");
-    for level in ["portable", "avx2", "avx512", "avx512bf16"] {
-        let output = Command::new(&own).env("FT_INSTRUCTIONS", level).output().expect("tests run");
-        assert!(
-            output.status.success(),
-            "{level}:\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+    common::run_again_at_every_level();
 }

@@ -317,3 +317,8 @@ fn dense_layers_match_torch() {
         }
     }
 }
+
+#[test]
+fn every_level_of_instructions_passes_the_same_tests() {
+    common::run_again_at_every_level();
+}

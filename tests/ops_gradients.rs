@@ -568,3 +568,8 @@ fn shapes_that_do_not_fit_are_errors_that_name_them() {
     let error = ops::relu(Backend::Native, &wide).expect_err("native is f32 only").to_string();
     assert!(error.contains("F64"), "{error}");
 }
+
+#[test]
+fn every_level_of_instructions_passes_the_same_tests() {
+    common::run_again_at_every_level();
+}

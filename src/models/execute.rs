@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Tensor};
 
 use super::graph::Graph;
-use super::layer::{BatchNorm, Op};
+use super::layer::{BatchNorm, Op, Shape};
 use super::network::Network;
 use super::plan::{Demand, Kernel, Step, plan};
 use super::profile::{self, Profile};
@@ -139,7 +139,7 @@ impl Executor<'_> {
     /// A layer's output, or its gradient, in the numbers of the network's precision: maps are bfloat16 if it is, what has lost
     /// height and width (the head) stays `f32`.
     fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
-        let is_map = self.graph.layers[layer].shape.dims().len() == 3;
+        let is_map = matches!(self.graph.layers[layer].shape, Shape::Map { .. });
         let wanted = match self.network.precision() {
             Precision::Bf16 if is_map => DType::BF16,
             Precision::Bf16 => DType::F32,

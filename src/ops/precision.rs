@@ -13,7 +13,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Activations, their gradients and the operands of convolutions are bfloat16: the exponent of `f32` with 8 significant
-    /// bits. Half the memory traffic, and on processors with AMX several times the speed.
+    /// bits. Half the memory traffic, and on processors with AMX more than twice the speed.
     Bf16,
 }
 

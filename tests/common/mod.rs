@@ -153,3 +153,19 @@ pub fn formula_input_seeded(name: &str, shape: &[usize], seed: u64) -> Tensor {
     let count = shape.iter().product();
     Tensor::from_vec(formula_seeded(name, count, "input", 1, 1.0, seed), shape, &Device::Cpu).expect("input tensor")
 }
+
+/// Runs the calling test program again with fewer instructions than this processor may have, level by level: kernels of lesser
+/// processors must pass the same tests.
+#[track_caller]
+pub fn run_again_at_every_level() {
+    const LIMIT: &str = "FT_INSTRUCTIONS";
+    if std::env::var_os(LIMIT).is_some() {
+        return;
+    }
+    let own = std::env::current_exe().expect("this program");
+    for level in ["portable", "avx2", "avx512", "avx512bf16"] {
+        let output = std::process::Command::new(&own).env(LIMIT, level).output().expect("tests run");
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{level}:\n{said}{errors}");
+    }
+}

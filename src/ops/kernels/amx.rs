@@ -86,15 +86,11 @@ impl Drop for Tiles {
     }
 }
 
-/// `sums = left * right`, or `sums += left * right` if it accumulates; one part per operand.
-///
-/// # Safety
-/// Tiles must be configured on this thread; `left` and `right` must have `32 * steps` lines.
+/// The assembly of a product of blocks around the instructions of one step, which may use the tiles 4 to 7 and finds the
+/// operands' lines, 64 bytes long, at `{left}` and `{right}`; `$bytes` is how far both move on from step to step.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: &mut Block, accumulate: bool) {
-    // SAFETY: the tiles' 16 rows of 64 bytes lie within the 32 lines of each step and within the block, whose rows are 128
-    // bytes long; the loop runs `steps` times, which is more than 0. Registers that change are named.
-    unsafe {
+macro_rules! product {
+    ($left:ident, $right:ident, $steps:ident, $sums:ident, $accumulate:ident, $bytes:literal, $($step:literal),+ $(,)?) => {
         std::arch::asm!(
             "test {accumulate}, {accumulate}",
             "jz 3f",
@@ -112,6 +108,46 @@ pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: 
             "test {steps}, {steps}",
             "jz 5f",
             "2:",
+            $($step,)+
+            concat!("add {left}, ", $bytes),
+            concat!("add {right}, ", $bytes),
+            "dec {steps}",
+            "jnz 2b",
+            "5:",
+            "tilestored [{sums} + {sums_stride}], tmm0",
+            "tilestored [{sums} + {sums_stride} + 64], tmm1",
+            "tilestored [{sums} + {sums_stride} + 2048], tmm2",
+            "tilestored [{sums} + {sums_stride} + 2112], tmm3",
+            left = inout(reg) $left => _,
+            right = inout(reg) $right => _,
+            steps = inout(reg) $steps => _,
+            accumulate = in(reg) usize::from($accumulate),
+            stride = in(reg) 64usize,
+            sums = in(reg) $sums,
+            sums_stride = in(reg) 128usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
+/// `sums = left * right`, or `sums += left * right` if it accumulates; one part per operand.
+///
+/// # Safety
+/// Tiles must be configured on this thread; `left` and `right` must have `32 * steps` lines.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: &mut Block, accumulate: bool) {
+    // SAFETY: the tiles' 16 rows of 64 bytes lie within the 32 lines of each step and within the block, whose rows are 128
+    // bytes long. Registers that change are named.
+    unsafe {
+        product!(
+            left,
+            right,
+            steps,
+            sums,
+            accumulate,
+            "2048",
             "tileloadd tmm4, [{left} + {stride}]",
             "tileloadd tmm6, [{right} + {stride}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
@@ -120,25 +156,6 @@ pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: 
             "tileloadd tmm5, [{left} + {stride} + 1024]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {left}, 2048",
-            "add {right}, 2048",
-            "dec {steps}",
-            "jnz 2b",
-            "5:",
-            "tilestored [{sums} + {sums_stride}], tmm0",
-            "tilestored [{sums} + {sums_stride} + 64], tmm1",
-            "tilestored [{sums} + {sums_stride} + 2048], tmm2",
-            "tilestored [{sums} + {sums_stride} + 2112], tmm3",
-            left = inout(reg) left => _,
-            right = inout(reg) right => _,
-            steps = inout(reg) steps => _,
-            accumulate = in(reg) usize::from(accumulate),
-            stride = in(reg) 64usize,
-            sums = in(reg) sums,
-            sums_stride = in(reg) 128usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
         );
     }
 }
@@ -153,23 +170,13 @@ pub unsafe fn triple(left: *const Line, right: *const Line, steps: usize, sums: 
     // SAFETY: the tiles' 16 rows of 64 bytes lie within the 96 lines of each step and within the block, whose rows are 128
     // bytes long. Registers that change are named.
     unsafe {
-        std::arch::asm!(
-            "test {accumulate}, {accumulate}",
-            "jz 3f",
-            "tileloadd tmm0, [{sums} + {sums_stride}]",
-            "tileloadd tmm1, [{sums} + {sums_stride} + 64]",
-            "tileloadd tmm2, [{sums} + {sums_stride} + 2048]",
-            "tileloadd tmm3, [{sums} + {sums_stride} + 2112]",
-            "jmp 4f",
-            "3:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "4:",
-            "test {steps}, {steps}",
-            "jz 5f",
-            "2:",
+        product!(
+            left,
+            right,
+            steps,
+            sums,
+            accumulate,
+            "6144",
             // left 0, right 2
             "tileloadd tmm4, [{left} + {stride}]",
             "tileloadd tmm6, [{right} + {stride} + 4096]",
@@ -214,25 +221,6 @@ pub unsafe fn triple(left: *const Line, right: *const Line, steps: usize, sums: 
             "tileloadd tmm5, [{left} + {stride} + 1024]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {left}, 6144",
-            "add {right}, 6144",
-            "dec {steps}",
-            "jnz 2b",
-            "5:",
-            "tilestored [{sums} + {sums_stride}], tmm0",
-            "tilestored [{sums} + {sums_stride} + 64], tmm1",
-            "tilestored [{sums} + {sums_stride} + 2048], tmm2",
-            "tilestored [{sums} + {sums_stride} + 2112], tmm3",
-            left = inout(reg) left => _,
-            right = inout(reg) right => _,
-            steps = inout(reg) steps => _,
-            accumulate = in(reg) usize::from(accumulate),
-            stride = in(reg) 64usize,
-            sums = in(reg) sums,
-            sums_stride = in(reg) 128usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
         );
     }
 }

@@ -1,19 +1,17 @@
 //! Products of 32 × 32 blocks of bfloat16 values, summed in `f32`: the inner products of all bfloat16 convolutions, and, where
 //! the processor multiplies matrices (AMX), of all `f32` ones as well.
 //!
-//! An `f32` value is the sum of three bfloat16 parts ([`split`]), each with the 8 significant bits after those of the one
+//! An `f32` value is the sum of three bfloat16 parts ([`super::shuffle::split`]), each with the 8 significant bits after those of the one
 //! before. Six of the nine products of parts give the product of two `f32` values to its last bit or so (the others are
-//! below 2⁻²⁴ of it), and six AMX products still take a third of the time of one `f32` multiplication by AVX-512.
+//! below 2⁻²⁴ of it), and six AMX products are still faster than one `f32` product by AVX-512.
 //!
 //! Both operands come in *steps* of 32 along the summed dimension, all parts of a step one after another, as [`Line`]s:
 //! * *left*: 32 rows, one line each;
 //! * *right*: for 16 columns, then for 16 more, 16 lines; line `i` has for each column its values `2 i` and `2 i + 1`.
 
-use half::bf16;
-use half::slice::HalfFloatSliceExt;
-
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::amx;
+use super::element::widened;
 use super::simd::{Level, vectorised};
 
 /// Rows and columns of a block, and depth of a step.
@@ -58,221 +56,6 @@ impl Block {
     }
 }
 
-/// The values that activations are made of.
-pub trait Element: Copy + Default + Send + Sync + candle_core::WithDType + 'static {
-    /// Parts of bfloat16 that make up a value.
-    const PARTS: usize;
-
-    fn to_f32(self) -> f32;
-
-    /// To nearest, ties to even; NaN stays NaN.
-    fn rounded(value: f32) -> Self;
-
-    /// The values' bits if they are bfloat16, else the values.
-    fn stored(values: &[Self]) -> Result<&[u16], &[f32]>;
-
-    /// Writes the values of a row, rounded.
-    ///
-    /// # Safety
-    /// The target must be valid for writing 32 values.
-    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self);
-}
-
-impl Element for f32 {
-    const PARTS: usize = 3;
-
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn rounded(value: f32) -> Self {
-        value
-    }
-
-    fn stored(values: &[f32]) -> Result<&[u16], &[f32]> {
-        Err(values)
-    }
-
-    #[inline(always)]
-    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self) {
-        // SAFETY: as the caller promised.
-        unsafe { S::write_values(values, target) };
-    }
-}
-
-impl Element for bf16 {
-    const PARTS: usize = 1;
-
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        widened(self.to_bits())
-    }
-
-    #[inline(always)]
-    fn rounded(value: f32) -> Self {
-        Self::from_bits(narrowed(value))
-    }
-
-    fn stored(values: &[bf16]) -> Result<&[u16], &[f32]> {
-        Ok(values.reinterpret_cast())
-    }
-
-    #[inline(always)]
-    unsafe fn write_row<S: Shuffle>(values: &[f32; SIDE], target: *mut Self) {
-        // SAFETY: as the caller promised; a bfloat16 value is its bits.
-        unsafe { S::write_rounded(values, target.cast()) };
-    }
-}
-
-#[inline(always)]
-pub fn widened(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// To nearest, ties to even; NaN stays NaN.
-#[inline(always)]
-pub fn narrowed(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
-}
-
-/// Writes the `parts` largest parts of up to 32 values, and zeros after them, to lines that lie `stride` apart. Three parts make
-/// up every finite value but those within a factor 2⁻⁹ of the largest and those whose last parts are subnormal.
-#[inline(always)]
-pub fn split<S: Shuffle>(values: &[f32], lines: &mut [Line], stride: usize, parts: usize) {
-    let mut rest = [0f32; 32];
-    match <&[f32; 32]>::try_from(values) {
-        Ok(values) => rest = *values,
-        Err(_) => rest[..values.len()].copy_from_slice(values),
-    }
-    for part in 0..parts {
-        lines[part * stride] = S::largest_parts(&mut rest);
-    }
-}
-
-/// Rearrangements of lines at some level of instructions.
-pub trait Shuffle {
-    /// Values rounded to bfloat16, which are taken off them.
-    fn largest_parts(values: &mut [f32; 32]) -> Line;
-
-    /// Copies 32 values into a line. What the compiler makes of such a copy may be a call.
-    fn copy(values: &[u16; 32]) -> Line;
-
-    /// Writes 32 values.
-    ///
-    /// # Safety
-    /// The target must be valid for writing 32 values.
-    unsafe fn write_values(values: &[f32; SIDE], target: *mut f32);
-
-    /// Writes 32 values rounded to bfloat16.
-    ///
-    /// # Safety
-    /// The target must be valid for writing 32 values.
-    unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16);
-
-    /// Interleaves two lines of consecutive places along the summed dimension into the right operand's lines for the first 16
-    /// columns and for the others.
-    fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2];
-
-    /// Transposes 16 lines of 16 pairs of values each.
-    fn transposed(lines: &[Line; 16]) -> [Line; 16];
-}
-
-/// Runs on every processor.
-pub struct Plain;
-
-impl Shuffle for Plain {
-    #[inline(always)]
-    fn copy(values: &[u16; 32]) -> Line {
-        Line(*values)
-    }
-
-    #[inline(always)]
-    unsafe fn write_values(values: &[f32; SIDE], target: *mut f32) {
-        // SAFETY: as the caller promised.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), target, SIDE) };
-    }
-
-    #[inline(always)]
-    unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16) {
-        for (i, &value) in values.iter().enumerate() {
-            // SAFETY: as the caller promised.
-            unsafe { target.add(i).write(narrowed(value)) };
-        }
-    }
-
-    #[inline(always)]
-    fn largest_parts(values: &mut [f32; 32]) -> Line {
-        let mut line = Line::ZERO;
-        for (part, value) in line.0.iter_mut().zip(values) {
-            *part = narrowed(*value);
-            *value -= widened(*part);
-        }
-        line
-    }
-
-    #[inline(always)]
-    fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2] {
-        let mut lines = [Line::ZERO; 2];
-        for (half, line) in lines.iter_mut().enumerate() {
-            for column in 0..16 {
-                line.0[2 * column] = even[16 * half + column];
-                line.0[2 * column + 1] = odd[16 * half + column];
-            }
-        }
-        lines
-    }
-
-    #[inline(always)]
-    fn transposed(lines: &[Line; 16]) -> [Line; 16] {
-        let mut result = [Line::ZERO; 16];
-        for (row, line) in lines.iter().enumerate() {
-            for (column, result) in result.iter_mut().enumerate() {
-                result.0[2 * row] = line.0[2 * column];
-                result.0[2 * row + 1] = line.0[2 * column + 1];
-            }
-        }
-        result
-    }
-}
-
-/// Runs an expression compiled for the best instructions of this processor, with `$shuffle` standing for their [`Shuffle`].
-macro_rules! shuffling {
-    ($shuffle:ident => $body:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            use $crate::ops::kernels::block::{Plain, x86};
-            use $crate::ops::kernels::simd::{Level, vectorised};
-            if Level::detect() >= Level::Avx512Bf16 {
-                x86::with_wide(
-                    #[inline(always)]
-                    || {
-                        type $shuffle = x86::Wide;
-                        $body
-                    },
-                )
-            } else {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        type $shuffle = Plain;
-                        $body
-                    },
-                )
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            type $shuffle = $crate::ops::kernels::block::Plain;
-            $body
-        }
-    }};
-}
-pub(super) use shuffling;
-
 /// The product of blocks at one level of instructions, ready on this thread.
 pub struct Multiplier {
     level: Level,
@@ -306,7 +89,7 @@ impl Multiplier {
         assert!(left.len() == right.len() && left.len().is_multiple_of(STEP * parts));
         let steps = left.len() / (STEP * parts);
         match (self.level, parts) {
-            // SAFETY: the tiles are configured, on the only thread that can have this value (it is not `Send`, see below),
+            // SAFETY: the tiles are configured, on the only thread that can have this value (it is not `Send`),
             // and both operands have all lines of their steps.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             (Level::Amx, 1) => unsafe { amx::single(left.as_ptr(), right.as_ptr(), steps, sums, accumulate) },
@@ -348,147 +131,10 @@ fn plain(left: &[Line], right: &[Line], sums: &mut Block, accumulate: bool) {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub mod x86 {
+mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Block, Level, Line, SIDE, STEP, Shuffle};
-
-    /// Runs `body`, an always inlined closure, compiled for AVX-512 with bfloat16.
-    #[inline(always)]
-    pub fn with_wide<R>(body: impl FnOnce() -> R) -> R {
-        assert!(Level::detect() >= Level::Avx512Bf16);
-        // SAFETY: the processor has these instructions, as just checked.
-        unsafe { wide(body) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    fn wide<R>(body: impl FnOnce() -> R) -> R {
-        body()
-    }
-
-    /// Only used within [`with_wide`].
-    pub struct Wide;
-
-    impl Shuffle for Wide {
-        #[inline(always)]
-        fn copy(values: &[u16; 32]) -> Line {
-            let mut line = Line::ZERO;
-            // SAFETY: the processor has these instructions where `wide` runs; both are as long as a register.
-            unsafe {
-                let values = _mm512_loadu_si512(values.as_ptr().cast());
-                _mm512_store_si512(line.0.as_mut_ptr().cast(), values);
-            }
-            line
-        }
-
-        #[inline(always)]
-        unsafe fn write_values(values: &[f32; SIDE], target: *mut f32) {
-            // SAFETY: the processor has these instructions where `wide` runs; the target is as the caller promised.
-            unsafe {
-                _mm512_storeu_ps(target, _mm512_loadu_ps(values.as_ptr()));
-                _mm512_storeu_ps(target.add(16), _mm512_loadu_ps(values.as_ptr().add(16)));
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn write_rounded(values: &[f32; SIDE], target: *mut u16) {
-            // SAFETY: the processor has these instructions where `wide` runs; the target is as the caller promised.
-            unsafe {
-                let (low, high) = (_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16)));
-                let parts = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_storeu_si512(target.cast(), parts);
-            }
-        }
-
-        #[inline(always)]
-        fn largest_parts(values: &mut [f32; 32]) -> Line {
-            let mut line = Line::ZERO;
-            // SAFETY: the processor has these instructions where `wide` runs. Both halves of the values and of the line are
-            // whole registers.
-            unsafe {
-                let (low, high) = (values.as_mut_ptr(), values.as_mut_ptr().add(16));
-                let (a, b) = (_mm512_loadu_ps(low), _mm512_loadu_ps(high));
-                let parts: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(b, a));
-                let first = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(parts)), 16);
-                let second = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(parts, 1)), 16);
-                _mm512_storeu_ps(low, _mm512_sub_ps(a, _mm512_castsi512_ps(first)));
-                _mm512_storeu_ps(high, _mm512_sub_ps(b, _mm512_castsi512_ps(second)));
-                _mm512_store_si512(line.0.as_mut_ptr().cast(), parts);
-            }
-            line
-        }
-
-        #[inline(always)]
-        fn interleaved(even: &[u16; 32], odd: &[u16; 32]) -> [Line; 2] {
-            /// Alternating places of two registers.
-            const fn places(first: u16) -> Line {
-                let mut places = Line::ZERO;
-                let mut i = 0;
-                while i < 16 {
-                    places.0[2 * i as usize] = first + i;
-                    places.0[2 * i as usize + 1] = 32 + first + i;
-                    i += 1;
-                }
-                places
-            }
-            const PLACES: [Line; 2] = [places(0), places(16)];
-            let mut lines = [Line::ZERO; 2];
-            // SAFETY: the processor has these instructions where `wide` runs; rows are as long as a register, and a line is an
-            // aligned one.
-            unsafe {
-                let even = _mm512_loadu_si512(even.as_ptr().cast());
-                let odd = _mm512_loadu_si512(odd.as_ptr().cast());
-                for (line, places) in lines.iter_mut().zip(&PLACES) {
-                    let places = _mm512_load_si512(places.0.as_ptr().cast());
-                    _mm512_store_si512(line.0.as_mut_ptr().cast(), _mm512_permutex2var_epi16(even, places, odd));
-                }
-            }
-            lines
-        }
-
-        /// Four stages; each doubles the length of what lies together. Plain loops, because closures are not compiled for these
-        /// instructions.
-        #[inline(always)]
-        fn transposed(lines: &[Line; 16]) -> [Line; 16] {
-            let mut result = [Line::ZERO; 16];
-            // SAFETY: the processor has these instructions where `wide` runs; a line is an aligned register.
-            unsafe {
-                let mut rows = [_mm512_setzero_si512(); 16];
-                for (row, line) in rows.iter_mut().zip(lines) {
-                    *row = _mm512_load_si512(line.0.as_ptr().cast());
-                }
-                let mut twos = rows;
-                for i in 0..8 {
-                    twos[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
-                    twos[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
-                }
-                // Quarter q of fours[4 g + k] will hold column 4 q + k of the rows 4 g .. 4 g + 4.
-                let mut fours = twos;
-                for i in 0..4 {
-                    for half in 0..2 {
-                        let (a, b) = (twos[4 * i + half], twos[4 * i + 2 + half]);
-                        fours[4 * i + 2 * half] = _mm512_unpacklo_epi64(a, b);
-                        fours[4 * i + 2 * half + 1] = _mm512_unpackhi_epi64(a, b);
-                    }
-                }
-                for k in 0..4 {
-                    let (a, b, c, d) = (fours[k], fours[4 + k], fours[8 + k], fours[12 + k]);
-                    let (ab, cd) = (_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(c, d, 0x44));
-                    let (ef, gh) = (_mm512_shuffle_i32x4(a, b, 0xee), _mm512_shuffle_i32x4(c, d, 0xee));
-                    let columns = [
-                        _mm512_shuffle_i32x4(ab, cd, 0x88),
-                        _mm512_shuffle_i32x4(ab, cd, 0xdd),
-                        _mm512_shuffle_i32x4(ef, gh, 0x88),
-                        _mm512_shuffle_i32x4(ef, gh, 0xdd),
-                    ];
-                    for (quarter, column) in columns.into_iter().enumerate() {
-                        _mm512_store_si512(result[4 * quarter + k].0.as_mut_ptr().cast(), column);
-                    }
-                }
-            }
-            result
-        }
-    }
+    use super::{Block, Line, SIDE, STEP};
 
     /// Rows whose sums are held in registers at a time.
     const ROWS: usize = 8;
@@ -538,6 +184,8 @@ pub mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::kernels::element::narrowed;
+    use crate::ops::kernels::shuffle::{Plain, Shuffle, split};
 
     /// Small whole numbers, of which every product and sum is exact.
     fn lines(count: usize, seed: usize) -> Vec<Line> {
@@ -604,36 +252,5 @@ mod tests {
             fused += (f64::from(by_fma) - exact).abs() / scale;
         }
         assert!(ours < 1.5 * fused, "mean error {ours} against {fused} of fused products");
-    }
-
-    #[test]
-    fn three_parts_make_up_a_value_and_special_ones_stay_special() {
-        for value in [1.0, -0.1, 1e-30, 3.3e38, std::f32::consts::PI, 0.0] {
-            let mut parts = [Line::ZERO; 3];
-            split::<Plain>(&[value], &mut parts, 1, 3);
-            assert_eq!(parts.iter().map(|part| widened(part.0[0])).sum::<f32>(), value);
-        }
-        assert!(widened(narrowed(f32::NAN)).is_nan());
-        assert_eq!(widened(narrowed(f32::INFINITY)), f32::INFINITY);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn wide_instructions_shuffle_as_plain_ones_do() {
-        if Level::detect() < Level::Avx512Bf16 {
-            return;
-        }
-        let all = lines(16, 3);
-        let sixteen: &[Line; 16] = all.as_slice().try_into().expect("16 lines");
-        let bits = |lines: &[Line]| lines.iter().map(|line| line.0).collect::<Vec<_>>();
-        let transposed = x86::with_wide(|| x86::Wide::transposed(sixteen));
-        let interleaved = x86::with_wide(|| x86::Wide::interleaved(&all[0].0, &all[1].0));
-        assert_eq!(bits(&transposed), bits(&Plain::transposed(sixteen)));
-        assert_eq!(bits(&interleaved), bits(&Plain::interleaved(&all[0].0, &all[1].0)));
-        let mut values: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.3) * 1.7);
-        let mut same = values;
-        let wide = x86::with_wide(|| x86::Wide::largest_parts(&mut values));
-        assert_eq!(bits(&[wide]), bits(&[Plain::largest_parts(&mut same)]));
-        assert_eq!(values, same);
     }
 }

@@ -11,11 +11,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::addressing::Addressing;
-use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
+use super::block::{Block, Line, Multiplier, SIDE, STEP};
 use super::block_operands::{Depth, starts};
 use super::block_source::Source;
+use super::element::Element;
 use super::memory::{Shared, filled, to_write, with_scratch, written};
-use super::simd::vectorised;
+use super::reduce::add_shares;
+use super::shuffle::{Shuffle, shuffling};
 
 /// Positions that are multiplied at a time, in steps: both operands of a block fit in the L1 cache.
 const CHUNK: usize = 8;
@@ -25,9 +27,6 @@ const GROUP: (usize, usize) = (8, 4);
 
 /// Pieces below which the positions are shared out as well. Sums of shares are written, read and added, so few is better.
 const ENOUGH_PIECES: usize = 8;
-
-/// Elements that are summed over the partial sums at a time.
-const SUM_PIECE: usize = 1 << 12;
 
 /// How the work is cut: (blocks of the gradient's columns) x (steps of the input's channels) x (shares of the positions).
 struct Plan {
@@ -126,23 +125,7 @@ fn sums<T: Element>(addressing: &Addressing, source: &[T], grad: &[T], columns: 
     };
     // SAFETY: the pieces of a share cover all channels and columns, and each writes all of its result.
     let sums = unsafe { filled(plan.shares() * size, write) };
-    if plan.shares() == 1 {
-        return sums;
-    }
-    // SAFETY: pieces are as long as the parts of the shares, so every element is written.
-    unsafe {
-        written(size, SUM_PIECE, |index, piece| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let start = index * SUM_PIECE;
-                    for (i, out) in piece.iter_mut().enumerate() {
-                        out.write((0..plan.shares()).map(|share| sums[share * size + start + i]).sum());
-                    }
-                },
-            );
-        })
-    }
+    add_shares(sums, plan.shares())
 }
 
 /// The left operand: for each chunk, for each block of the gradient's columns, all steps of positions.

@@ -4,9 +4,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::addressing::{Addressing, Position};
-use super::block::{Element, Line, SIDE, STEP, Shuffle, shuffling, split};
+use super::block::{Line, SIDE, STEP};
 use super::block_source::Source;
+use super::element::Element;
 use super::memory::written;
+use super::shuffle::{Shuffle, shuffling, split};
 
 /// Where the summed dimension of a convolution's product lies in steps: each tap's run begins a new one.
 #[derive(Clone, Copy, Debug)]

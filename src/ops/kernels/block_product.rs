@@ -5,11 +5,13 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::addressing::{Addressing, Target};
-use super::block::{Block, Element, Line, Multiplier, SIDE, STEP, Shuffle, shuffling};
+use super::block::{Block, Line, Multiplier, SIDE, STEP};
 use super::block_operands::{Depth, Panels, pack_rows};
 use super::block_source::Source;
+use super::element::Element;
 use super::elementwise::rectified;
 use super::memory::{Shared, with_scratch};
+use super::shuffle::{Shuffle, shuffling};
 
 /// Bytes of the left operand that are packed at a time: half of a usual L2 cache.
 const LEFT_BYTES: usize = 1 << 20;

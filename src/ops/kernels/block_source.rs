@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::block::{Element, Line, SIDE, Shuffle, shuffling, split};
+use super::block::{Line, SIDE};
+use super::element::Element;
+use super::shuffle::{Shuffle, shuffling, split};
 
 /// Values that are split at a time.
 const PIECE: usize = 1 << 14;

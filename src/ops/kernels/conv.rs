@@ -7,11 +7,11 @@ use candle_core::{DType, Tensor};
 use half::bf16;
 
 use super::addressing::{Addressing, Target};
-use super::block::Element;
 use super::block_correlate;
 use super::block_operands::{Depth, Panels as BlockPanels};
 use super::block_product::BlockProduct;
 use super::correlate::correlate;
+use super::element::Element;
 use super::memory::{by_element, filled, tensor, with_values};
 use super::product::{Panels, Product};
 use super::simd::Level;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::addressing::Addressing;
 use super::memory::{Shared, copy_padded, filled, written};
-use super::simd::vectorised;
+use super::reduce::add_shares;
 use super::tile::{Kernel, MAX_ROWS, Store};
 
 /// Output positions that are multiplied at a time: a panel of so many rows fits in the L1 cache.
@@ -25,9 +25,6 @@ const ENOUGH_PIECES: usize = 32;
 
 /// Elements of a result of which each piece can afford a partial sum of its own: 1 MiB.
 const LARGEST_SMALL_RESULT: usize = 1 << 18;
-
-/// Elements that are summed over the partial sums at a time.
-const SUM_PIECE: usize = 1 << 12;
 
 /// A run of consecutive rows of a packed tile that come from one tap.
 struct Segment {
@@ -132,23 +129,7 @@ pub fn correlate(addressing: &Addressing, source: &[f32], grad: &[f32], columns:
     };
     // SAFETY: every share has at least one chunk, the first of which writes all its tiles, and these cover the result.
     let sums = unsafe { filled(plan.shares() * size, write) };
-    if plan.shares() == 1 {
-        return sums;
-    }
-    // SAFETY: pieces are as long as the parts of the shares, so every element is written.
-    unsafe {
-        written(size, SUM_PIECE, |index, piece| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (i, out) in piece.iter_mut().enumerate() {
-                        let place = index * SUM_PIECE + i;
-                        out.write((0..plan.shares()).map(|share| sums[share * size + place]).sum());
-                    }
-                },
-            );
-        })
-    }
+    add_shares(sums, plan.shares())
 }
 
 struct Correlation<'a> {

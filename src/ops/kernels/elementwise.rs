@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use half::bf16;
 
-use super::block::Element;
+use super::element::Element;
 use super::memory::{PIECE, by_element, tensor, with_values, written};
 use super::simd::vectorised;
 

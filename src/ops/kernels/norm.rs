@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::block::Element;
+use super::element::Element;
 use super::elementwise::rectified;
 use super::memory::{by_element, tensor, with_values, written};
 use super::reduce::{add_rows, block_rows, total};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::block::Element;
+use super::element::Element;
 use super::memory::{by_element, copy_padded, tensor, with_values, written};
 use crate::ops::Padding;
 use crate::ops::shape::Image;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::block::Element;
+use super::element::Element;
 use super::memory::{by_element, tensor, with_values, written};
 use super::simd::vectorised;
 use crate::ops::average_pool::Spans;

@@ -1,11 +1,11 @@
-//! Sums over the rows of a `[.., channels]` tensor.
+//! Sums over the rows of a `[.., channels]` tensor, and of partial sums.
 
 use anyhow::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::block::Element;
-use super::memory::{by_element, tensor, with_values};
+use super::element::Element;
+use super::memory::{by_element, tensor, with_values, written};
 use super::simd::vectorised;
 
 /// Rows that are summed in f32 before their sum enters an f64 total: few enough for accuracy, and 64 KiB to 1 MiB of
@@ -50,4 +50,28 @@ pub fn total(partial: Vec<Vec<f32>>, channels: usize) -> Vec<f64> {
         }
     }
     sums
+}
+
+/// The sum of `shares` partial sums that lie one after another, in their order.
+pub fn add_shares(sums: Vec<f32>, shares: usize) -> Vec<f32> {
+    /// Elements that are summed at a time.
+    const PIECE: usize = 1 << 12;
+    if shares <= 1 {
+        return sums;
+    }
+    let size = sums.len() / shares;
+    // SAFETY: every element of a piece is written.
+    unsafe {
+        written(size, PIECE, |index, piece| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (i, out) in piece.iter_mut().enumerate() {
+                        let place = index * PIECE + i;
+                        out.write((0..shares).map(|share| sums[share * size + place]).sum());
+                    }
+                },
+            );
+        })
+    }
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::block::Element;
+use super::element::Element;
 use super::memory::{by_element, copy_padded, tensor, with_values, written};
 use crate::ops::Subsample;
 use crate::ops::shape::Image;
