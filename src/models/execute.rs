@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::graph::Graph;
-use super::layer::{BatchNorm, Op, Shape};
+use super::layer::{BatchNorm, Op};
 use super::network::Network;
 use super::plan::{Demand, Kernel, Step, plan};
 use super::profile::{self, Profile};
@@ -136,17 +136,13 @@ impl Executor<'_> {
         Ok(run)
     }
 
-    /// A layer's output, or its gradient, in the numbers of the network's precision: maps are bfloat16 if it is, what has lost
-    /// height and width (the head) stays `f32`.
+    /// A layer's output, or its gradient, in the numbers of the network's precision ([`Network::output_type`]).
     fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
-        let is_map = matches!(self.graph.layers[layer].shape, Shape::Map { .. });
-        let wanted = match self.network.precision() {
-            Precision::Bf16 if is_map => DType::BF16,
-            Precision::Bf16 => DType::F32,
-            Precision::F32 => return Ok(value),
-        };
+        if self.network.precision() == Precision::F32 {
+            return Ok(value);
+        }
         ensure!(self.backend == Backend::Native, "bf16 runs on the CPU only; train with train.precision = \"f32\"");
-        ops::cast(&value, wanted)
+        ops::cast(&value, self.network.output_type(layer))
     }
 
     /// Whether native kernels multiply a convolution's weights more than once before they change.

@@ -11,7 +11,7 @@ use super::execute::{Executor, Forward, Pass, ReluRule, normalization};
 use super::freeze::{freeze_boundary, trainable_parameters};
 use super::graph::Graph;
 use super::init::initial_values;
-use super::layer::Op;
+use super::layer::{Op, Shape};
 use super::plan::consumers;
 use super::profile::Profile;
 use super::spec::ParamSpec;
@@ -121,6 +121,15 @@ impl Network {
     /// Where passes note the time of each step; nowhere by default.
     pub fn set_profile(&mut self, profile: Option<Arc<Profile>>) {
         self.profile = profile;
+    }
+
+    /// The type of a layer's output: bfloat16 for maps if the network computes in it; what has lost height and width (the head) is
+    /// `f32` in any case.
+    pub fn output_type(&self, layer: usize) -> DType {
+        match (self.precision, self.graph.layers[layer].shape) {
+            (Precision::Bf16, Shape::Map { .. }) => DType::BF16,
+            _ => DType::F32,
+        }
     }
 
     pub(super) fn backend(&self) -> Backend {

@@ -1,11 +1,10 @@
 //! What crosses the cut of a network, as records of the feature cache: each tensor keeps its numbers, whatever their type.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::bf16;
 
-use crate::models::{Layer, Network};
-use crate::ops::Precision;
+use crate::models::Network;
 
 /// A layer's output for one photo.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,22 +45,13 @@ impl Part {
 
 impl Crossing {
     /// What crosses a cut of the network, in the precision that it computes in.
-    ///
-    /// # Errors
-    /// If the layers before the cut cannot be computed.
-    pub fn of(network: &Network, cut: usize) -> Result<Self> {
-        let layers: Vec<_> = network.crossing(cut).into_iter().filter_map(|i| network.graph().layers.get(i)).collect();
-        let types = match network.precision() {
-            Precision::F32 => vec![DType::F32; layers.len()],
-            // Which of its layers give bfloat16 is the network's own affair: a black photo shows it.
-            Precision::Bf16 => types_shown(network, cut)?,
+    pub fn of(network: &Network, cut: usize) -> Self {
+        let part = |layer: usize| {
+            let dtype = network.output_type(layer);
+            let layer = &network.graph().layers[layer];
+            Part { layer: layer.name.clone(), shape: layer.shape.dims(), dtype }
         };
-        ensure!(types.len() == layers.len(), "{} layers cross the cut, {} came out", layers.len(), types.len());
-        let part = |(layer, dtype): (&&Layer, DType)| match dtype {
-            DType::F32 | DType::BF16 => Ok(Part { layer: layer.name.clone(), shape: layer.shape.dims(), dtype }),
-            other => bail!("the outputs of {} are {other:?}, which cannot be cached", layer.name),
-        };
-        Ok(Self { parts: layers.iter().zip(types).map(part).collect::<Result<_>>()? })
+        Self { parts: network.crossing(cut).into_iter().map(part).collect() }
     }
 
     /// Length of the record of a photo.
@@ -111,13 +101,6 @@ impl Crossing {
     }
 }
 
-fn types_shown(network: &Network, cut: usize) -> Result<Vec<DType>> {
-    let input = network.graph().layers.first().context("the network has no layers")?;
-    let dims: Vec<usize> = std::iter::once(1).chain(input.shape.dims()).collect();
-    let photo = Tensor::zeros(dims, DType::F32, network.device())?;
-    Ok(network.forward_to(cut, &photo)?.iter().map(Tensor::dtype).collect())
-}
-
 fn write<T: WithDType, const N: usize>(
     tensor: &Tensor,
     bytes: impl Fn(T) -> [u8; N] + Copy,
@@ -142,6 +125,7 @@ mod tests {
     use super::*;
     use crate::data::feature_cache::{FeatureCache, Opened};
     use crate::models::Architecture;
+    use crate::ops::Precision;
 
     fn part(layer: &str, shape: &[usize], dtype: DType) -> Part {
         Part { layer: layer.to_owned(), shape: shape.to_vec(), dtype }
@@ -219,7 +203,7 @@ mod tests {
             network.set_precision(precision);
             for cut in [5, 12, network.graph().layers.len()] {
                 let given = network.forward_to(cut, &images).unwrap();
-                let crossing = Crossing::of(&network, cut).unwrap();
+                let crossing = Crossing::of(&network, cut);
                 let records = crossing.records(&given).unwrap();
                 assert_eq!(records.len(), 3);
                 let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();

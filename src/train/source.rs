@@ -15,6 +15,7 @@ use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::preprocess::Preprocessing;
 use crate::files::sha256;
 use crate::models::Network;
+use crate::ops;
 
 /// A batch as it enters the network at a source's cut.
 pub struct FeatureBatch {
@@ -145,11 +146,12 @@ impl CachedSource {
     ) -> Result<Self> {
         ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
         let cut = network.first_half_end();
-        let crossing = Crossing::of(network, cut)?;
+        let crossing = Crossing::of(network, cut);
         // Another version of ft may round differently.
         let version = env!("CARGO_PKG_VERSION");
-        let precision = network.precision().name();
-        let key = format!("{version}\n{key}\n{}\n{precision}\n{crossing:?}", network.first_half_hash()?);
+        // Other instructions sum in another order: features of theirs are not those that would be computed here.
+        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
+        let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
         let key = sha256(key.as_bytes());
         let features = match cache.open_or_create(&key, crossing.record_bytes(), photos.len())? {
             Opened::Ready(features) => features,
