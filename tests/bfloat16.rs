@@ -66,10 +66,18 @@ fn convolutions_and_their_gradients_differ_by_rounding_only() {
             assert_rounded(&what, &y, &expected.expect("forward"));
             let packed = PackedKernel::new(&w, &config, DType::BF16).expect("packed");
             assert_eq!(
-                values(&packed.conv2d(&x, Some(&b), relu).expect("forward")),
+                values(&packed.conv2d(&x, Some(&b), None, relu).expect("forward")),
                 values(&y),
                 "{what}, packed before"
             );
+            let addend = exact("addend", y.dims());
+            let sum = |backend, x: &Tensor, w: &Tensor, b: &Tensor, addend: &Tensor| {
+                ops::conv2d_add(backend, x, w, Some(b), Some(addend), &config, relu).expect("sum")
+            };
+            let y = sum(Backend::Native, &x, &w, &b, &addend);
+            let expected = sum(Backend::Composed, &wide(&x), &wide(&w), &wide(&b), &wide(&addend));
+            assert_rounded(&format!("{what}, with an addend"), &y, &expected);
+            assert_eq!(values(&packed.conv2d(&x, Some(&b), Some(&addend), relu).expect("sum")), values(&y), "{what}");
         }
         let y = ops::conv2d(Backend::Native, &x, &w, None, &config, false).expect("forward");
         let grad = exact("grad", y.dims());

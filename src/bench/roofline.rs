@@ -119,8 +119,8 @@ fn bandwidths(bytes: u64) -> (f64, f64) {
 /// can do at least so much.
 fn product(dtype: DType) -> Result<f64> {
     let (images, side, channels) = COMPUTE_BOUND;
-    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu)?.to_dtype(dtype);
-    let input = random(&[images, side, side, channels])?;
+    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu);
+    let input = random(&[images, side, side, channels])?.to_dtype(dtype)?;
     let kernel = random(&[1, 1, channels, channels])?;
     let config = Conv2d { stride: (1, 1), padding: Padding::NONE };
     let forward = || ops::conv2d(Backend::Native, &input, &kernel, None, &config, false);

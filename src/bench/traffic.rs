@@ -30,7 +30,8 @@ impl Traffic {
         let (forward, backward_input, backward_kernel) = match step.kind {
             StepKind::Convolution | StepKind::Dense => {
                 let all = input + output + weights;
-                (all, all, all)
+                let added = if step.adds { output } else { 0 };
+                (all + added, all, all)
             }
             // Backwards it reads its input and the gradient from above.
             StepKind::BatchNorm => (input + output, input + output + input, 0),

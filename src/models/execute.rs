@@ -95,9 +95,24 @@ impl Executor<'_> {
         keep: &BTreeSet<usize>,
         requires: &[bool],
     ) -> Result<Forward> {
+        self.run(&self.steps((from, to), keep), values, keep, requires)
+    }
+
+    /// The steps that compute the layers `from..to`.
+    pub fn steps(&self, (from, to): (usize, usize), keep: &BTreeSet<usize>) -> Vec<Step> {
         let live = |layer| self.is_live(layer);
         let trainable = |layer: usize| self.graph.layers[layer].params.iter().any(|&p| self.trainable[p]);
-        let steps = plan(self.graph, from, to, &Demand { keep, live_batch_norm: &live, trainable: &trainable });
+        plan(self.graph, from, to, &Demand { keep, live_batch_norm: &live, trainable: &trainable })
+    }
+
+    /// Runs consecutive steps of a plan. `values` holds what they read of outputs written before; otherwise as [`Self::forward`].
+    pub fn run(
+        &self,
+        steps: &[Step],
+        values: BTreeMap<usize, Tensor>,
+        keep: &BTreeSet<usize>,
+        requires: &[bool],
+    ) -> Result<Forward> {
         let mut uses = vec![0usize; self.graph.layers.len()];
         for input in steps.iter().flat_map(|s| &s.inputs) {
             uses[*input] += 1;
@@ -117,8 +132,8 @@ impl Executor<'_> {
                 }
             }
             let name = &self.graph.layers[step.output].name;
-            let (output, saved) = profile::forward(self.profile, self.graph, &step, &inputs, || {
-                self.step(&step, &inputs, requires[step.output])
+            let (output, saved) = profile::forward(self.profile, self.graph, step, &inputs, || {
+                self.step(step, &inputs, requires[step.output])
             })
             .with_context(|| format!("layer {name}"))?;
             let output = self.in_precision(step.output, output)?;
@@ -129,7 +144,7 @@ impl Executor<'_> {
             }
             run.values.insert(step.output, output.clone());
             if requires[step.output] {
-                run.tape.push(self.record(step, inputs, output, saved));
+                run.tape.push(self.record(step.clone(), inputs, output, saved));
             }
         }
         run.values.retain(|layer, _| keep.contains(layer));
@@ -137,7 +152,7 @@ impl Executor<'_> {
     }
 
     /// A layer's output, or its gradient, in the numbers of the network's precision ([`Network::output_type`]).
-    fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
+    pub fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
         if self.network.precision() == Precision::F32 {
             return Ok(value);
         }
@@ -175,23 +190,24 @@ impl Executor<'_> {
     fn step(&self, step: &Step, inputs: &[Tensor], recorded: bool) -> Result<(Tensor, Saved)> {
         let x = inputs.first().ok_or_else(|| anyhow!("a step without input"))?;
         let backend = self.backend;
+        let addend = inputs.get(1);
         match &step.kernel {
-            Kernel::Conv { layer, config, folded, relu } if !recorded && self.stays(*layer) => {
+            Kernel::Conv { layer, config, folded, relu, .. } if !recorded && self.stays(*layer) => {
                 let (kernel, bias) = self.network.packed(*layer, *folded, config, x.dtype())?;
-                Ok((kernel.conv2d(x, bias.as_ref(), *relu)?, Saved::Nothing))
+                Ok((kernel.conv2d(x, bias.as_ref(), addend, *relu)?, Saved::Nothing))
             }
-            Kernel::Conv { layer, config, folded: Some(batch_norm), relu } => {
+            Kernel::Conv { layer, config, folded: Some(batch_norm), relu, .. } => {
                 let (kernel, bias) = self.network.folded(*layer, *batch_norm)?;
-                let y = ops::conv2d(backend, x, &kernel, Some(&bias), config, *relu)?;
+                let y = ops::conv2d_add(backend, x, &kernel, Some(&bias), addend, config, *relu)?;
                 Ok((y, Saved::FoldedKernel(kernel)))
             }
-            Kernel::Conv { layer, config, folded: None, relu } => {
+            Kernel::Conv { layer, config, folded: None, relu, .. } => {
                 let (kernel, bias) = self.kernel_and_bias(*layer)?;
-                Ok((ops::conv2d(backend, x, kernel, bias, config, *relu)?, Saved::Nothing))
+                Ok((ops::conv2d_add(backend, x, kernel, bias, addend, config, *relu)?, Saved::Nothing))
             }
             Kernel::BatchNorm { layer, relu } => self.batch_norm(*layer, x, *relu),
             Kernel::Add { relu } => {
-                let other = inputs.get(1).ok_or_else(|| anyhow!("an addition with one input"))?;
+                let other = addend.ok_or_else(|| anyhow!("an addition with one input"))?;
                 let y = if *relu { ops::add_relu(backend, x, other)? } else { ops::add(backend, x, other)? };
                 Ok((y, Saved::Nothing))
             }
@@ -268,6 +284,10 @@ impl Executor<'_> {
             }
             _ => grad,
         };
+        // An addition's second operand, also where it is fused into a convolution.
+        for &input in record.step.inputs.iter().skip(1).filter(|&&i| requires[i]) {
+            self.accumulate(result, input, grad.clone())?;
+        }
         let gradient = match &record.step.kernel {
             Kernel::Conv { layer, config, .. } => {
                 self.conv_backward(record, *layer, config, &grad, requires, result)?
@@ -275,12 +295,7 @@ impl Executor<'_> {
             Kernel::BatchNorm { layer, relu } => {
                 self.batch_norm_backward(record, *layer, *relu, &grad, requires, result)?
             }
-            Kernel::Add { .. } => {
-                for &input in record.step.inputs.iter().skip(1).filter(|&&i| requires[i]) {
-                    self.accumulate(result, input, grad.clone())?;
-                }
-                Some(grad)
-            }
+            Kernel::Add { .. } => Some(grad),
             Kernel::Single(layer) => self.single_backward(record, *layer, grad, requires, result)?,
         };
         match gradient {

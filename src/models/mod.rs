@@ -15,6 +15,7 @@ mod init;
 mod layer;
 mod network;
 mod partial;
+mod parts;
 mod plan;
 pub mod profile;
 mod resnet;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::execute::{Executor, Forward, Pass, ReluRule, normalization};
+use super::execute::{Executor, Pass, ReluRule, normalization};
 use super::freeze::{freeze_boundary, trainable_parameters};
 use super::graph::Graph;
 use super::init::initial_values;
@@ -18,9 +18,6 @@ use super::spec::ParamSpec;
 use crate::files::hex;
 use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Padding, Precision};
 use crate::recipe::{BatchNormMode, Initializer};
-
-/// Images of one part of a large batch in inference on the CPU.
-pub(super) const INFERENCE_PART: usize = 8;
 
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
 pub struct Network {
@@ -396,47 +393,6 @@ impl Network {
             }
         }
         Ok(())
-    }
-
-    /// The outputs of `keep` in inference mode. On the CPU a large batch goes through in parts, whose activations stay in
-    /// the processor's caches; images do not depend on each other.
-    pub(super) fn infer(
-        &self,
-        range: (usize, usize),
-        cut: usize,
-        crossing: Vec<Tensor>,
-        keep: &BTreeSet<usize>,
-    ) -> Result<BTreeMap<usize, Tensor>> {
-        ops::on_worker(|| self.infer_here(range, cut, crossing, keep))
-    }
-
-    fn infer_here(
-        &self,
-        range: (usize, usize),
-        cut: usize,
-        crossing: Vec<Tensor>,
-        keep: &BTreeSet<usize>,
-    ) -> Result<BTreeMap<usize, Tensor>> {
-        let batch = crossing.first().map_or(0, |t| t.dims().first().copied().unwrap_or(0));
-        if self.backend == Backend::Composed || batch <= INFERENCE_PART {
-            return Ok(self.run(range, cut, crossing, keep)?.values);
-        }
-        let mut parts: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
-        for start in (0..batch).step_by(INFERENCE_PART) {
-            let count = INFERENCE_PART.min(batch - start);
-            let part = crossing.iter().map(|t| Ok(t.narrow(0, start, count)?)).collect::<Result<_>>()?;
-            for (layer, value) in self.run(range, cut, part, keep)?.values {
-                parts.entry(layer).or_default().push(value);
-            }
-        }
-        parts.into_iter().map(|(layer, values)| Ok((layer, Tensor::cat(&values, 0)?))).collect()
-    }
-
-    fn run(&self, range: (usize, usize), cut: usize, crossing: Vec<Tensor>, keep: &BTreeSet<usize>) -> Result<Forward> {
-        let none = vec![false; self.parameters.len()];
-        let requires = vec![false; self.graph.layers.len()];
-        let values = self.cut_values(cut, crossing)?;
-        self.executor(Pass::Inference, &none, ReluRule::Gradient).forward(range, values, keep, &requires)
     }
 
     pub(super) fn cut_values(&self, cut: usize, crossing: Vec<Tensor>) -> Result<BTreeMap<usize, Tensor>> {

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::Tensor;
 
 use super::execute::{Pass, ReluRule};
-use super::network::{INFERENCE_PART, Network};
+use super::network::Network;
+use super::parts::FEW;
 use crate::error::usage;
 use crate::ops::Backend;
 
@@ -98,7 +99,7 @@ impl Network {
         let batch = pass.activation.dims().first().copied().unwrap_or(0);
         ensure!(class.len() == batch, "{} classes for {batch} images", class.len());
         // What the backward pass reads of a batch is many times as large as its images.
-        let part = if self.backend() == Backend::Composed { batch.max(1) } else { INFERENCE_PART };
+        let part = if self.backend() == Backend::Composed { batch.max(1) } else { FEW };
         let parts = (0..batch).step_by(part).zip(class.chunks(part));
         let parts: Vec<(Tensor, Tensor)> = parts
             .map(|(start, class)| self.gradient_of_part(&pass.narrow(start, class.len())?, class, rule))

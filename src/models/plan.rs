@@ -1,5 +1,5 @@
 //! From a list of layers to the steps that compute it: padding is merged into convolutions, frozen batch norm folded into
-//! them, ReLU fused into what it follows.
+//! them, additions fused into the convolution that writes their second operand, ReLU into what it follows.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,13 @@ pub struct Step {
 /// What a step computes. Numbers are layer indices.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kernel {
-    /// A convolution with merged zero padding, followed by folded inference batch norm and ReLU where present.
+    /// A convolution with merged zero padding, followed by folded inference batch norm, the addition of the second input and
+    /// ReLU where present.
     Conv {
         layer: usize,
         config: Conv2d,
         folded: Option<usize>,
+        add: bool,
         relu: bool,
     },
     BatchNorm {
@@ -96,17 +98,17 @@ impl Planner<'_> {
     /// The step beginning with `layer` and the layers it covers.
     fn step(&self, layer: usize) -> (Step, Vec<usize>) {
         let mut covered = vec![layer];
-        let inputs = self.graph.layers[layer].inputs.clone();
+        let mut inputs = self.graph.layers[layer].inputs.clone();
         let kernel = match self.graph.layers[layer].op {
             Op::ZeroPad(padding) => match self.sole_reader(layer).map(|r| (r, self.graph.layers[r].op)) {
                 Some((conv, Op::Conv { config, .. })) => {
                     covered.push(conv);
                     let config = Conv2d { padding: sum(padding, config.padding), ..config };
-                    self.conv(conv, config, &mut covered)
+                    self.conv(conv, config, &mut covered, &mut inputs)
                 }
                 _ => Kernel::Single(layer),
             },
-            Op::Conv { config, .. } => self.conv(layer, config, &mut covered),
+            Op::Conv { config, .. } => self.conv(layer, config, &mut covered, &mut inputs),
             Op::BatchNorm(_) => Kernel::BatchNorm { layer, relu: self.fuse_relu(layer, &mut covered) },
             Op::Add => Kernel::Add { relu: self.fuse_relu(layer, &mut covered) },
             _ => Kernel::Single(layer),
@@ -115,7 +117,7 @@ impl Planner<'_> {
         (Step { kernel, inputs, output }, covered)
     }
 
-    fn conv(&self, layer: usize, config: Conv2d, covered: &mut Vec<usize>) -> Kernel {
+    fn conv(&self, layer: usize, config: Conv2d, covered: &mut Vec<usize>, inputs: &mut Vec<usize>) -> Kernel {
         let folded = self.sole_reader(layer).filter(|&reader| {
             matches!(self.graph.layers[reader].op, Op::BatchNorm(_))
                 && !(self.demand.live_batch_norm)(reader)
@@ -123,8 +125,23 @@ impl Planner<'_> {
                 && !(self.demand.trainable)(layer)
         });
         covered.extend(folded);
-        let relu = self.fuse_relu(folded.unwrap_or(layer), covered);
-        Kernel::Conv { layer, config, folded, relu }
+        let mut last = folded.unwrap_or(layer);
+        let first = covered.first().copied().unwrap_or(layer);
+        let addition = self.addition(last, first);
+        if let Some((sum, other)) = addition {
+            covered.push(sum);
+            inputs.push(other);
+            last = sum;
+        }
+        let relu = self.fuse_relu(last, covered);
+        Kernel::Conv { layer, config, folded, add: addition.is_some(), relu }
+    }
+
+    /// The addition that is the only reader of `layer`, and its other operand, if that is computed before `first`.
+    fn addition(&self, layer: usize, first: usize) -> Option<(usize, usize)> {
+        let sum = self.sole_reader(layer).filter(|&reader| matches!(self.graph.layers[reader].op, Op::Add))?;
+        let other = self.graph.layers[sum].inputs.iter().copied().find(|&input| input != layer)?;
+        (other < first).then_some((sum, other))
     }
 
     fn fuse_relu(&self, layer: usize, covered: &mut Vec<usize>) -> bool {

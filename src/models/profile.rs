@@ -64,10 +64,12 @@ pub struct StepProfile {
     pub kind: StepKind,
     /// The layers fused into it, e.g. `conv 3x3/2+bn+relu`.
     pub kernel: String,
-    /// Shape of its (first) input; the first axis counts all images that went through, in how many parts ever.
+    /// Shape of its first input; the first axis counts all images that went through, in how many parts ever.
     pub input: Vec<usize>,
     /// Shape of its output, likewise.
     pub output: Vec<usize>,
+    /// Whether a second input, of the shape of the output, is added to a convolution.
+    pub adds: bool,
     pub forward: Timing,
     /// The gradient of its input; of batch norms those of their parameters too.
     pub backward_input: Timing,
@@ -209,17 +211,17 @@ fn description(graph: &Graph, step: &Step) -> StepProfile {
     let named = named(step);
     let op = graph.layers.get(named).map(|layer| layer.op);
     let (kind, kernel, parts) = match step.kernel {
-        Kernel::Conv { config, folded, relu, .. } => {
+        Kernel::Conv { config, folded, add, relu, .. } => {
             let size = if let Some(Op::Conv { kernel, .. }) = op { kernel } else { (0, 0) };
             let stride = if config.stride == (1, 1) { String::new() } else { format!("/{}", config.stride.0) };
             let conv = format!("conv {}x{}{stride}", size.0, size.1);
-            (StepKind::Convolution, conv, [folded.map(|_| "bn"), relu.then_some("relu")])
+            (StepKind::Convolution, conv, [folded.map(|_| "bn"), add.then_some("add"), relu.then_some("relu")])
         }
-        Kernel::BatchNorm { relu, .. } => (StepKind::BatchNorm, "bn".into(), [relu.then_some("relu"), None]),
-        Kernel::Add { relu } => (StepKind::Add, "add".into(), [relu.then_some("relu"), None]),
+        Kernel::BatchNorm { relu, .. } => (StepKind::BatchNorm, "bn".into(), [relu.then_some("relu"), None, None]),
+        Kernel::Add { relu } => (StepKind::Add, "add".into(), [relu.then_some("relu"), None, None]),
         Kernel::Single(_) => {
             let (kind, name) = single(op);
-            (kind, name.to_owned(), [None, None])
+            (kind, name.to_owned(), [None; 3])
         }
     };
     let kernel = std::iter::once(kernel).chain(parts.into_iter().flatten().map(str::to_owned));
@@ -233,6 +235,7 @@ fn description(graph: &Graph, step: &Step) -> StepProfile {
         kernel: kernel.collect::<Vec<_>>().join("+"),
         input: shape(step.inputs.first().copied()),
         output: shape(Some(step.output)),
+        adds: matches!(step.kernel, Kernel::Conv { add: true, .. }),
         forward: Timing::default(),
         backward_input: Timing::default(),
         backward_kernel: Timing::default(),

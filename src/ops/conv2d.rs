@@ -79,20 +79,43 @@ pub fn conv2d(
     config: &Conv2d,
     relu: bool,
 ) -> Result<Tensor> {
+    conv2d_add(backend, input, kernel, bias, None, config, relu)
+}
+
+/// [`conv2d`] with an `addend` of the output's shape and type added before the ReLU: the end of a residual block in one pass.
+pub fn conv2d_add(
+    backend: Backend,
+    input: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    addend: Option<&Tensor>,
+    config: &Conv2d,
+    relu: bool,
+) -> Result<Tensor> {
     let shape = ConvShape::of("conv2d", input, kernel, config)?;
+    expect_operands(&shape, bias, addend)?;
+    if runs_native("conv2d", backend, input)? {
+        let packed = kernels::conv::Packed::new(kernel, config.padding, input.dtype())?;
+        return kernels::conv::forward(input, &packed, bias, addend, &shape, relu);
+    }
+    let mut output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
+    if let Some(bias) = bias {
+        output = output.broadcast_add(bias)?;
+    }
+    if let Some(addend) = addend {
+        output = (output + addend)?;
+    }
+    Ok(if relu { output.relu()? } else { output })
+}
+
+fn expect_operands(shape: &ConvShape, bias: Option<&Tensor>, addend: Option<&Tensor>) -> Result<()> {
     if let Some(bias) = bias {
         expect_shape("conv2d", "the bias", bias, &[shape.output.channels])?;
     }
-    if runs_native("conv2d", backend, input)? {
-        let packed = kernels::conv::Packed::new(kernel, config.padding, input.dtype())?;
-        return kernels::conv::forward(input, &packed, bias, &shape, relu);
+    if let Some(addend) = addend {
+        expect_shape("conv2d", "what is added", addend, &shape.output.dims())?;
     }
-    let output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
-    let output = match bias {
-        Some(bias) => output.broadcast_add(bias)?,
-        None => output,
-    };
-    Ok(if relu { output.relu()? } else { output })
+    Ok(())
 }
 
 /// A convolution's kernel in the form in which the native kernels multiply it: for many batches with the same weights.
@@ -112,8 +135,14 @@ impl PackedKernel {
         Ok(Self { dims: [height, width, inputs, outputs], config: *config, input, packed })
     }
 
-    /// [`conv2d`] with this kernel.
-    pub fn conv2d(&self, input: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+    /// [`conv2d_add`] with this kernel.
+    pub fn conv2d(
+        &self,
+        input: &Tensor,
+        bias: Option<&Tensor>,
+        addend: Option<&Tensor>,
+        relu: bool,
+    ) -> Result<Tensor> {
         let shape = ConvShape::of_dims("conv2d", input, &self.dims, &self.config)?;
         ensure!(
             runs_native("conv2d", Backend::Native, input)? && input.dtype() == self.input,
@@ -121,10 +150,8 @@ impl PackedKernel {
             self.input,
             input.dtype()
         );
-        if let Some(bias) = bias {
-            expect_shape("conv2d", "the bias", bias, &[shape.output.channels])?;
-        }
-        kernels::conv::forward(input, &self.packed, bias, &shape, relu)
+        expect_operands(&shape, bias, addend)?;
+        kernels::conv::forward(input, &self.packed, bias, addend, &shape, relu)
     }
 }
 

@@ -44,7 +44,7 @@ pub use batch_norm::{
     batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, fold_batch_norm, update_running,
 };
 pub use binary::{binary_logits, binary_logits_backward};
-pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_backward};
+pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
 pub use hardware::has_fast_bf16;

@@ -29,6 +29,8 @@ pub struct BlockProduct<'a, T> {
     pub panels: &'a Panels,
     /// One value for each column.
     pub bias: Option<&'a [f32]>,
+    /// Added to each value that is written; it lies as the output does.
+    pub addend: Option<&'a [T]>,
     pub relu: bool,
     pub target: Target,
 }
@@ -104,15 +106,16 @@ impl<T: Element> BlockProduct<'_, T> {
         shuffling!(S => {
             for (row, offset) in offsets.iter().enumerate() {
                 let target = output.at(offset + first, columns);
+                let addend = self.addend.map(|addend| &addend[offset + first..offset + first + columns]);
                 // SAFETY: the target was checked to lie in the output, and no other block has the same position and
                 // columns.
-                unsafe { store::<T, S>(sums.row(row), bias, self.relu, target, columns) };
+                unsafe { store::<T, S>(sums.row(row), bias, addend, self.relu, target, columns) };
             }
         });
     }
 }
 
-/// Writes a row's sums with the bias added, and rectified if asked for.
+/// Writes a row's sums with bias and addend added, and rectified if asked for.
 ///
 /// # Safety
 /// The target must be valid for writing `columns` values, 32 at most, and nothing else may access these meanwhile.
@@ -120,14 +123,32 @@ impl<T: Element> BlockProduct<'_, T> {
 unsafe fn store<T: Element, S: Shuffle>(
     sums: &[f32; SIDE],
     bias: &[f32; SIDE],
+    addend: Option<&[T]>,
     relu: bool,
     target: *mut T,
     columns: usize,
 ) {
     let mut values = *sums;
     for (value, bias) in values.iter_mut().zip(bias) {
-        let sum = *value + bias;
-        *value = if relu { rectified(sum) } else { sum };
+        *value += bias;
+    }
+    if let Some(addend) = addend {
+        let mut spare = [T::default(); SIDE];
+        let addend = <&[T; SIDE]>::try_from(addend).unwrap_or_else(
+            #[inline(always)]
+            |_| {
+                spare[..columns].copy_from_slice(addend);
+                &spare
+            },
+        );
+        for (value, addend) in values.iter_mut().zip(addend) {
+            *value += addend.to_f32();
+        }
+    }
+    if relu {
+        for value in &mut values {
+            *value = rectified(*value);
+        }
     }
     // SAFETY: as the caller promised; a row that is not full is put together elsewhere.
     unsafe {

@@ -12,6 +12,7 @@ use super::block_operands::{Depth, Panels as BlockPanels};
 use super::block_product::BlockProduct;
 use super::correlate::correlate;
 use super::element::Element;
+use super::elementwise::add;
 use super::memory::{by_element, filled, tensor, with_values};
 use super::product::{Panels, Product};
 use super::simd::Level;
@@ -79,20 +80,24 @@ impl Packed {
     }
 }
 
-/// `[batch, output height, output width, out]` in the type of `input`, with bias and ReLU if asked for.
+/// `[batch, output height, output width, out]` in the type of `input`, with bias, an addend of the same shape and ReLU if asked for.
 pub fn forward(
     input: &Tensor,
     kernel: &Packed,
     bias: Option<&Tensor>,
+    addend: Option<&Tensor>,
     shape: &ConvShape,
     relu: bool,
 ) -> Result<Tensor> {
     let (input, shape) = padded(input, shape)?;
     let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
     match kernel {
-        Packed::Tiles(panels) => tile_forward(&input, panels, bias.as_deref(), &shape, relu),
+        Packed::Tiles(panels) => match addend {
+            Some(addend) => add(&tile_forward(&input, panels, bias.as_deref(), &shape, false)?, addend, relu),
+            None => tile_forward(&input, panels, bias.as_deref(), &shape, relu),
+        },
         Packed::Blocks(panels) => {
-            by_element!(input, T => block_forward::<T>(&input, panels, bias.as_deref(), &shape, relu))
+            by_element!(input, T => block_forward::<T>(&input, panels, bias.as_deref(), addend, &shape, relu))
         }
     }
 }
@@ -118,17 +123,22 @@ fn block_forward<T: Element>(
     input: &Tensor,
     panels: &BlockPanels,
     bias: Option<&[f32]>,
+    addend: Option<&Tensor>,
     shape: &ConvShape,
     relu: bool,
 ) -> Result<Tensor> {
     let addressing = Addressing::of_taps(shape);
-    with_values!(source: T = input; {
-        let target = Target::whole(shape.output);
-        let product = BlockProduct::<T> { addressing: &addressing, source, panels, bias, relu, target };
+    let target = Target::whole(shape.output);
+    let product = |source: &[T], addend: Option<&[T]>| {
+        let product = BlockProduct { addressing: &addressing, source, panels, bias, addend, relu, target };
         // SAFETY: the product writes all channels of every output pixel.
         let output = unsafe { filled(elements(shape.output), |output| product.write(output)) };
         tensor(output, &shape.output.dims())
-    })
+    };
+    match addend {
+        Some(addend) => with_values!(source: T = input, addend: T = addend; product(source, Some(addend))),
+        None => with_values!(source: T = input; product(source, None)),
+    }
 }
 
 /// `[batch, height, width, in]` in the type of `grad`: a convolution of `grad` with the transposed kernel. With a stride, input
@@ -179,8 +189,16 @@ fn block_input_gradient<T: Element>(kernel: &Tensor, grad: &Tensor, shape: &Conv
             for (first, addressing, starts) in phases(shape) {
                 let panels = BlockPanels::of_transposed(weights, &starts, outputs, inputs, T::PARTS);
                 let target = Target::phase(shape.input, first, shape.window.stride);
-                BlockProduct { addressing: &addressing, source, panels: &panels, bias: None, relu: false, target }
-                    .write(output);
+                BlockProduct {
+                    addressing: &addressing,
+                    source,
+                    panels: &panels,
+                    bias: None,
+                    addend: None,
+                    relu: false,
+                    target,
+                }
+                .write(output);
             }
         };
         // SAFETY: every input pixel is in one phase, and its product writes all its channels (zeros without taps).
