@@ -86,11 +86,13 @@ impl Drop for Tiles {
     }
 }
 
-/// The assembly of a product of blocks around the instructions of one step, which may use the tiles 4 to 7 and finds the
-/// operands' lines, 64 bytes long, at `{left}` and `{right}`; `$bytes` is how far both move on from step to step.
+/// The assembly of a product of blocks around the instructions of one step, which may use the tiles 4 to 7. They find the
+/// right operand's lines, 64 bytes long, at `{right}`, the left one's first 16 rows at `{left}` and its others at `{lower}`, rows
+/// `{left_stride}` bytes apart. `$bytes` is how far the right operand moves on from step to step.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 macro_rules! product {
-    ($left:ident, $right:ident, $steps:ident, $sums:ident, $accumulate:ident, $bytes:literal, $($step:literal),+ $(,)?) => {
+    ($left:expr, $right:ident, $steps:ident, $sums:ident, $accumulate:ident, $bytes:literal, $($step:literal),+ $(,)?) => {{
+        let Rows { start, stride, step } = $left;
         std::arch::asm!(
             "test {accumulate}, {accumulate}",
             "jz 3f",
@@ -109,7 +111,8 @@ macro_rules! product {
             "jz 5f",
             "2:",
             $($step,)+
-            concat!("add {left}, ", $bytes),
+            "add {left}, {left_step}",
+            "add {lower}, {left_step}",
             concat!("add {right}, ", $bytes),
             "dec {steps}",
             "jnz 2b",
@@ -118,7 +121,10 @@ macro_rules! product {
             "tilestored [{sums} + {sums_stride} + 64], tmm1",
             "tilestored [{sums} + {sums_stride} + 2048], tmm2",
             "tilestored [{sums} + {sums_stride} + 2112], tmm3",
-            left = inout(reg) $left => _,
+            left = inout(reg) start => _,
+            lower = inout(reg) start.wrapping_add(16 * stride) => _,
+            left_stride = in(reg) stride,
+            left_step = in(reg) step,
             right = inout(reg) $right => _,
             steps = inout(reg) $steps => _,
             accumulate = in(reg) usize::from($accumulate),
@@ -129,17 +135,43 @@ macro_rules! product {
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         )
-    };
+    }};
+}
+
+/// Where the left operand's 32 rows lie, in bytes.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[derive(Clone, Copy)]
+pub struct Rows {
+    start: *const u8,
+    /// From row to row.
+    stride: usize,
+    /// From step to step.
+    step: usize,
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Rows {
+    /// Packed: a line for each row, all rows of a step in succession.
+    pub fn packed(lines: *const Line, parts: usize) -> Self {
+        let line = size_of::<Line>();
+        Self { start: lines.cast(), stride: line, step: parts * 32 * line }
+    }
+
+    /// In place: rows of `run` values, one after another.
+    pub fn in_place(values: *const u16, run: usize) -> Self {
+        Self { start: values.cast(), stride: run * size_of::<u16>(), step: size_of::<Line>() }
+    }
 }
 
 /// `sums = left * right`, or `sums += left * right` if it accumulates; one part per operand.
 ///
 /// # Safety
-/// Tiles must be configured on this thread; `left` and `right` must have `32 * steps` lines.
+/// Tiles must be configured on this thread; `left` must have 64 bytes in each of 32 rows for each step, and `right` `32 * steps`
+/// lines.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: &mut Block, accumulate: bool) {
-    // SAFETY: the tiles' 16 rows of 64 bytes lie within the 32 lines of each step and within the block, whose rows are 128
-    // bytes long. Registers that change are named.
+pub unsafe fn single(left: Rows, right: *const Line, steps: usize, sums: &mut Block, accumulate: bool) {
+    // SAFETY: the tiles' 16 rows of 64 bytes lie within the operands' rows or lines of each step and within the block, whose rows
+    // are 128 bytes long. Registers that change are named.
     unsafe {
         product!(
             left,
@@ -148,12 +180,12 @@ pub unsafe fn single(left: *const Line, right: *const Line, steps: usize, sums: 
             sums,
             accumulate,
             "2048",
-            "tileloadd tmm4, [{left} + {stride}]",
+            "tileloadd tmm4, [{left} + {left_stride}]",
             "tileloadd tmm6, [{right} + {stride}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{right} + {stride} + 1024]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {stride} + 1024]",
+            "tileloadd tmm5, [{lower} + {left_stride}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
         );
@@ -171,19 +203,19 @@ pub unsafe fn triple(left: *const Line, right: *const Line, steps: usize, sums: 
     // bytes long. Registers that change are named.
     unsafe {
         product!(
-            left,
+            Rows::packed(left, 3),
             right,
             steps,
             sums,
             accumulate,
             "6144",
             // left 0, right 2
-            "tileloadd tmm4, [{left} + {stride}]",
+            "tileloadd tmm4, [{left} + {left_stride}]",
             "tileloadd tmm6, [{right} + {stride} + 4096]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{right} + {stride} + 5120]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {stride} + 1024]",
+            "tileloadd tmm5, [{lower} + {left_stride}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             // left 0, right 1
@@ -194,10 +226,10 @@ pub unsafe fn triple(left: *const Line, right: *const Line, steps: usize, sums: 
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             // left 1, right 1
-            "tileloadd tmm4, [{left} + {stride} + 2048]",
+            "tileloadd tmm4, [{left} + {left_stride} + 2048]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {stride} + 3072]",
+            "tileloadd tmm5, [{lower} + {left_stride} + 2048]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             // left 1, right 0
@@ -208,17 +240,17 @@ pub unsafe fn triple(left: *const Line, right: *const Line, steps: usize, sums: 
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             // left 2, right 0
-            "tileloadd tmm4, [{left} + {stride} + 4096]",
+            "tileloadd tmm4, [{left} + {left_stride} + 4096]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {stride} + 5120]",
+            "tileloadd tmm5, [{lower} + {left_stride} + 4096]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             // left 0, right 0
-            "tileloadd tmm4, [{left} + {stride}]",
+            "tileloadd tmm4, [{left} + {left_stride}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {stride} + 1024]",
+            "tileloadd tmm5, [{lower} + {left_stride}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
         );

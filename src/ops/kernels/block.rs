@@ -83,6 +83,25 @@ impl Multiplier {
         }
     }
 
+    /// Whether [`Self::multiply_rows`] works.
+    pub fn takes_rows(&self) -> bool {
+        self.level == Level::Amx
+    }
+
+    /// `sums = left * right` for a left operand of one part that needs no packing.
+    pub fn multiply_rows(&self, left: RowsInPlace, right: &[Line], sums: &mut Block) {
+        let steps = left.run / SIDE;
+        assert!(self.takes_rows() && right.len() == steps * STEP);
+        // SAFETY: the tiles are configured, as in `multiply`; the left operand has 32 rows of whole steps, as its constructor
+        // checked, and the right one all lines of these.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        unsafe {
+            amx::single(amx::Rows::in_place(left.values.as_ptr(), left.run), right.as_ptr(), steps, sums, false);
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        unreachable!("no level takes rows here");
+    }
+
     /// `sums = left * right`, or `sums += left * right` if it accumulates, for operands of `parts` parts: 1, or 3 where there is
     /// AMX.
     pub fn multiply(&self, parts: usize, left: &[Line], right: &[Line], sums: &mut Block, accumulate: bool) {
@@ -92,7 +111,9 @@ impl Multiplier {
             // SAFETY: the tiles are configured, on the only thread that can have this value (it is not `Send`),
             // and both operands have all lines of their steps.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            (Level::Amx, 1) => unsafe { amx::single(left.as_ptr(), right.as_ptr(), steps, sums, accumulate) },
+            (Level::Amx, 1) => unsafe {
+                amx::single(amx::Rows::packed(left.as_ptr(), 1), right.as_ptr(), steps, sums, accumulate)
+            },
             // SAFETY: as above.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             (Level::Amx, 3) => unsafe { amx::triple(left.as_ptr(), right.as_ptr(), steps, sums, accumulate) },
@@ -105,6 +126,20 @@ impl Multiplier {
             ),
             (level, parts) => unreachable!("products of {parts} parts at level {level:?}"),
         }
+    }
+}
+
+/// A left operand that lies in place: 32 rows of `run` values, one after another.
+#[derive(Clone, Copy)]
+pub struct RowsInPlace<'a> {
+    values: &'a [u16],
+    run: usize,
+}
+
+impl<'a> RowsInPlace<'a> {
+    /// Rows as long as whole steps; None if they are not, or not 32.
+    pub fn new(values: &'a [u16], run: usize) -> Option<Self> {
+        (run.is_multiple_of(SIDE) && values.len() == SIDE * run).then_some(Self { values, run })
     }
 }
 

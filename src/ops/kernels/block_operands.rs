@@ -144,6 +144,11 @@ impl Panels {
         self.columns.div_ceil(SIDE)
     }
 
+    /// Steps of a panel of operands in one part.
+    pub fn steps(&self) -> usize {
+        self.per_panel / STEP
+    }
+
     /// Some steps of a panel.
     pub fn part(&self, panel: usize, steps: Range<usize>, parts: usize) -> &[Line] {
         let per_step = parts * STEP;

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::addressing::{Addressing, Target};
-use super::block::{Block, Line, Multiplier, SIDE, STEP};
+use super::block::{Block, Line, Multiplier, RowsInPlace, SIDE, STEP};
 use super::block_operands::{Depth, Panels, pack_rows};
 use super::block_source::Source;
 use super::element::Element;
@@ -18,6 +18,9 @@ const LEFT_BYTES: usize = 1 << 20;
 
 /// The most blocks of rows in a piece. The more, the less often the right operand is read.
 const MOST_BLOCKS: usize = 8;
+
+/// The longest rows that are multiplied without packing: those of longer ones compete for the same few places of a cache.
+const LONGEST_IN_PLACE: usize = 1024;
 
 /// Pieces for each thread. They do not change results: each value is summed in the same order whatever piece it is in.
 const PIECES_PER_THREAD: usize = 4;
@@ -70,11 +73,22 @@ impl<T: Element> BlockProduct<'_, T> {
         output: &Shared<T>,
     ) {
         let positions: Vec<_> = self.addressing.positions(rows.start).take(rows.len()).collect();
+        let offsets: Vec<usize> = positions.iter().map(|&at| self.target.offset(at)).collect();
+        let multiplier = Multiplier::new();
+        if let Some(blocks) = self.rows_in_place(&multiplier, source, rows) {
+            let mut sums = Block::ZERO;
+            for panel in panels {
+                let right = self.panels.part(panel, 0..self.panels.steps(), T::PARTS);
+                for (&left, offsets) in blocks.iter().zip(offsets.chunks(SIDE)) {
+                    multiplier.multiply_rows(left, right, &mut sums);
+                    self.store(&sums, offsets, panel, bias, output);
+                }
+            }
+            return;
+        }
         let steps = Depth::of(self.addressing).steps();
         let blocks = positions.len().div_ceil(SIDE);
         let at_once = (LEFT_BYTES / (blocks * T::PARTS * STEP * size_of::<Line>())).max(1);
-        let offsets: Vec<usize> = positions.iter().map(|&at| self.target.offset(at)).collect();
-        let multiplier = Multiplier::new();
         let mut sums = vec![Block::ZERO; if steps > at_once { blocks * panels.len() } else { 1 }];
         with_scratch(blocks * at_once.min(steps) * T::PARTS * STEP, |left| {
             for first in (0..steps.max(1)).step_by(at_once) {
@@ -96,6 +110,21 @@ impl<T: Element> BlockProduct<'_, T> {
                 }
             }
         });
+    }
+
+    /// The blocks of rows that are a pointwise convolution's pixels as they lie in memory, if all of them can be multiplied there.
+    fn rows_in_place<'s>(
+        &self,
+        multiplier: &Multiplier,
+        source: &'s Source,
+        rows: std::ops::Range<usize>,
+    ) -> Option<Vec<RowsInPlace<'s>>> {
+        let run = self.addressing.run;
+        if !multiplier.takes_rows() || !self.addressing.is_pointwise() || run > LONGEST_IN_PLACE {
+            return None;
+        }
+        let values = source.stored()?.get(rows.start * run..rows.end * run)?;
+        values.chunks(SIDE * run).map(|block| RowsInPlace::new(block, run)).collect()
     }
 
     /// Writes a finished block; its rows go to these offsets.
@@ -120,7 +149,7 @@ impl<T: Element> BlockProduct<'_, T> {
 /// # Safety
 /// The target must be valid for writing `columns` values, 32 at most, and nothing else may access these meanwhile.
 #[inline(always)]
-unsafe fn store<T: Element, S: Shuffle>(
+pub unsafe fn store<T: Element, S: Shuffle>(
     sums: &[f32; SIDE],
     bias: &[f32; SIDE],
     addend: Option<&[T]>,

@@ -33,6 +33,14 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The values' bits, if these are stored in one part.
+    pub fn stored(&self) -> Option<&[u16]> {
+        match self {
+            Self::Planes { planes, parts: 1 } => Some(planes),
+            _ => None,
+        }
+    }
+
     /// Writes the parts of the values at `range`, which are 32 at most, to lines that lie `stride` apart. What follows them in a
     /// line may be anything that the image holds: the other operand has zeros there, or nobody reads the result.
     #[inline(always)]

@@ -25,3 +25,4 @@ mod shuffle;
 pub(super) mod simd;
 pub(super) mod subsample;
 mod tile;
+mod winograd;
