@@ -255,7 +255,7 @@ fn losses_of_huge_logits_are_finite() {
 /// All native operations that depend on a convolution's shape, one after another.
 fn convolution_results(backend: Backend, x: &Tensor, w: &Tensor, b: &Tensor, config: &Conv2d) -> Vec<Tensor> {
     let y = ops::conv2d(backend, x, w, Some(b), config, true).expect("forward");
-    let grad = random("grad", y.dims());
+    let grad = random("grad", y.dims()).to_dtype(y.dtype()).expect("a type");
     let g = ops::conv2d_backward(backend, x, w, true, &grad, config, BOTH).expect("backward");
     [Some(y), g.input, g.kernel, g.bias].into_iter().flatten().collect()
 }
@@ -335,6 +335,42 @@ proptest! {
         let (w, b) = (random("w", &[kernel.0, kernel.1, inputs, outputs]), random("b", &[outputs]));
         let [native, composed] = [Backend::Native, Backend::Composed].map(|form| convolution_results(form, &x, &w, &b, &config));
         assert_forms_agree("convolution", &native, &composed, 3e-6);
+    }
+
+    #[test]
+    fn three_by_three_convolutions_of_many_channels_are_exact_to_rounding(
+        (batch, height, width) in (1..4usize, 1..12usize, 1..12usize),
+        (inputs, outputs) in (32..100usize, 32..100usize),
+        padding in (0..3usize, 0..3usize, 0..3usize, 0..3usize),
+    ) {
+        let padding = Padding { top: padding.0, bottom: padding.1, left: padding.2, right: padding.3 };
+        let config = conv((1, 1), padding);
+        prop_assume!(config.output_size((height, width), (3, 3)).is_ok());
+        let x = random("x", &[batch, height, width, inputs]);
+        let (w, b) = (random("w", &[3, 3, inputs, outputs]), random("b", &[outputs]));
+        let native = convolution_results(Backend::Native, &x, &w, &b, &config);
+        let [x, w, b] = [x, w, b].map(|t| t.to_dtype(DType::F64).expect("f64"));
+        let exact = convolution_results(Backend::Composed, &x, &w, &b, &config);
+        assert_forms_agree("convolution", &native, &exact, 3e-6);
+    }
+
+    #[test]
+    fn an_addition_fused_into_a_convolution_gives_the_same_bits(
+        (batch, height, width) in (1..4usize, 1..12usize, 1..12usize),
+        (inputs, outputs) in (1..100usize, 1..100usize),
+        (kernel, stride) in (prop_oneof![Just(1usize), Just(3)], 1..3usize),
+        relu: bool,
+    ) {
+        let config = conv((stride, stride), Padding::symmetric(kernel / 2));
+        let x = random("x", &[batch, height, width, inputs]);
+        let (w, b) = (random("w", &[kernel, kernel, inputs, outputs]), random("b", &[outputs]));
+        for backend in [Backend::Native, Backend::Composed] {
+            let y = ops::conv2d(backend, &x, &w, Some(&b), &config, false).expect("convolution");
+            let addend = random("addend", y.dims());
+            let apart = if relu { ops::add_relu(backend, &y, &addend) } else { ops::add(backend, &y, &addend) };
+            let fused = ops::conv2d_add(backend, &x, &w, Some(&b), Some(&addend), &config, relu).expect("sum");
+            assert_eq!(values(&fused), values(&apart.expect("sum")), "{backend:?}");
+        }
     }
 
     #[test]
