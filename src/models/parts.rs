@@ -39,10 +39,8 @@ fn segments(steps: &[Step], graph: &Graph) -> Vec<Segment> {
         step.inputs.iter().chain([&step.output]).any(|&layer| values(layer).saturating_mul(MANY) > VALUES)
     };
     let small_from = steps.iter().rposition(is_large).map_or(0, |last| last + 1);
-    let segments = [
-        Segment { steps: 0..small_from, images: FEW },
-        Segment { steps: small_from..steps.len(), images: MANY },
-    ];
+    let segments =
+        [Segment { steps: 0..small_from, images: FEW }, Segment { steps: small_from..steps.len(), images: MANY }];
     segments.into_iter().filter(|segment| !segment.steps.is_empty()).collect()
 }
 
@@ -115,5 +113,62 @@ fn joined(mut parts: Vec<Tensor>) -> Result<Tensor> {
     match parts.len() {
         1 => parts.pop().ok_or_else(|| anyhow!("no images")),
         _ => Ok(Tensor::cat(&parts, 0)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::models::Architecture;
+    use crate::models::plan::{Demand, plan};
+    use crate::ops::Precision;
+
+    fn graph(name: &str, side: usize) -> Graph {
+        Architecture::find(name).and_then(|network| network.backbone((side, side))).expect("a network")
+    }
+
+    fn segments_of(graph: &Graph) -> (Vec<Segment>, Vec<Step>) {
+        let keep = BTreeSet::from([graph.last()]);
+        let demand = Demand { keep: &keep, live_batch_norm: &|_| false, trainable: &|_| false };
+        let steps = plan(graph, 0, graph.last() + 1, &demand);
+        (segments(&steps, graph), steps)
+    }
+
+    #[test]
+    fn parts_grow_where_maps_have_become_small_for_good() {
+        let graph = graph("resnet50v2", 160);
+        let (segments, steps) = segments_of(&graph);
+        assert_eq!(segments.iter().map(|s| s.images).collect::<Vec<_>>(), [FEW, MANY]);
+        assert_eq!((segments[0].steps.end, segments[1].steps.end), (segments[1].steps.start, steps.len()));
+        let first = &graph.layers[steps[segments[1].steps.start].output].name;
+        assert!(first.starts_with("conv3_block4") || first.starts_with("conv4_block1"), "{first}");
+    }
+
+    #[test]
+    fn a_network_of_small_maps_has_one_segment() {
+        let (segments, steps) = segments_of(&graph("resnet-mini", 32));
+        assert_eq!(segments, [Segment { steps: 0..steps.len(), images: MANY }]);
+    }
+
+    #[test]
+    fn logits_are_the_same_bits_in_any_parts() {
+        let graph =
+            Architecture::find("resnet50v2").and_then(|network| network.with_top((96, 96), 10)).expect("a graph");
+        let mut network = Network::new(graph, 1, &Device::Cpu).expect("a network");
+        for precision in [Precision::F32, Precision::Bf16] {
+            network.set_precision(precision);
+            let images = Tensor::randn(0f32, 1.0, (41, 96, 96, 3), &Device::Cpu).expect("images");
+            let together =
+                network.predict(&images).and_then(|y| Ok(y.flatten_all()?.to_vec1::<f32>()?)).expect("logits");
+            let mut alone = vec![];
+            for start in (0..41).step_by(3) {
+                let some = images.narrow(0, start, 3.min(41 - start)).expect("some images");
+                let some = network.predict(&some).and_then(|y| Ok(y.flatten_all()?.to_vec1::<f32>()?));
+                alone.extend(some.expect("logits"));
+            }
+            assert!(together.iter().map(|v| v.to_bits()).eq(alone.iter().map(|v| v.to_bits())), "{precision:?}");
+        }
     }
 }

@@ -136,13 +136,7 @@ impl PackedKernel {
     }
 
     /// [`conv2d_add`] with this kernel.
-    pub fn conv2d(
-        &self,
-        input: &Tensor,
-        bias: Option<&Tensor>,
-        addend: Option<&Tensor>,
-        relu: bool,
-    ) -> Result<Tensor> {
+    pub fn conv2d(&self, input: &Tensor, bias: Option<&Tensor>, addend: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         let shape = ConvShape::of_dims("conv2d", input, &self.dims, &self.config)?;
         ensure!(
             runs_native("conv2d", Backend::Native, input)? && input.dtype() == self.input,
