@@ -1,4 +1,4 @@
-//! Native kernels: `f32` on the CPU, on all threads of rayon's pool.
+//! Native kernels: `f32` and bfloat16 on the CPU, on all threads of rayon's pool.
 //!
 //! Every kernel cuts its work into pieces whose size depends on the shapes only, and adds partial sums in a fixed
 //! order, so its results are the same to the bit with any number of threads. This is the only module with `unsafe`.
