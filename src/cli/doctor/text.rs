@@ -150,7 +150,6 @@ fn steps(steps: &[StepReport], facts: &Facts) -> String {
     }
     let columns = [
         Column::Left("recipe"),
-        Column::Left("network"),
         Column::Right("logits / limit"),
         Column::Right("gradients / limit"),
         Column::Right("statistics / limit"),
@@ -163,7 +162,7 @@ fn steps(steps: &[StepReport], facts: &Facts) -> String {
         let more = step.recipes.len().saturating_sub(1);
         let recipe = step.recipes.first().cloned().unwrap_or_default();
         let recipe = if more == 0 { recipe } else { format!("{recipe} +{more}") };
-        let mut row = vec![recipe, format!("{} {} px", step.model, step.image_size)];
+        let mut row = vec![recipe];
         row.extend(step.figures.iter().map(|f| format!("{} / {}", scientific(f.error), scientific(f.limit))));
         row.push(state(step.figures.iter().all(|figure| figure.ok)));
         row.push(format!("{:.0}", step.seconds.median * 1e3));
