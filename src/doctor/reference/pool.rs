@@ -88,10 +88,14 @@ impl Averages {
     /// The gradient at `index` of the input.
     pub fn gradient(&self, grad: &[f64], index: usize) -> Sum {
         let (n, y, x, c) = self.input.place(index);
+        let covering = |spans: &[(Range<usize>, f64)], place: usize| -> Vec<(usize, f64)> {
+            let all = spans.iter().enumerate();
+            all.filter(|(_, (span, _))| span.contains(&place)).map(|(i, (_, divisor))| (i, *divisor)).collect()
+        };
+        let columns = covering(&self.columns, x);
         let mut sum = Sum::default();
-        for (row, (rows, height)) in self.rows.iter().enumerate().filter(|(_, (rows, _))| rows.contains(&y)) {
-            let _ = rows;
-            for (column, (_, width)) in self.columns.iter().enumerate().filter(|(_, (span, _))| span.contains(&x)) {
+        for (row, height) in covering(&self.rows, y) {
+            for &(column, width) in &columns {
                 sum = sum.plus(grad[self.output.index(n, row, column, c)] / (height * width));
             }
         }
