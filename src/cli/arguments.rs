@@ -23,6 +23,16 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Opens the device to compute on it: a GPU that has never been checked is checked first (`ft doctor --quick`).
+    ///
+    /// # Errors
+    /// As [`Self::open`]; if the device does not compute what it should.
+    pub fn ready(self) -> Result<Device> {
+        let device = self.open()?;
+        super::doctor::first_use(&device)?;
+        Ok(device)
+    }
+
     /// Opens the device.
     ///
     /// # Errors

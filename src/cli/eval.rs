@@ -113,7 +113,7 @@ fn split(text: &str) -> Result<Split, String> {
 /// results cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
-    let device = args.machine.device.open()?;
+    let device = args.machine.device.ready()?;
     let precision = precision::resolve(args.precision, &device)?;
     let mut model = OpenModel::open(&args.runs.runs, &args.model, &device)?;
     model.network.set_precision(precision);

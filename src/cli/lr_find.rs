@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     let training = args.training();
     let recipe = load(&args.recipe, &training.overrides())?;
     training.machine.set_threads()?;
-    let device = training.machine.device.open()?;
+    let device = training.machine.device.ready()?;
     let mut console = Console::default();
     let mut prepared = prepare(&recipe, training.machine.offline, &device, &mut console)?;
     check_training(&recipe, &prepared)?;

@@ -7,6 +7,7 @@ mod board;
 mod completions;
 mod console;
 mod data;
+mod doctor;
 mod eval;
 mod explain;
 mod faithfulness;
@@ -56,6 +57,7 @@ Examples:
   ft report latest                               the newest run as a page: figures, photos, what the model looks at
   ft summary resnet50v2 --freeze-before conv4    the layer table
   ft bench --model resnet50v2 --freeze-before conv4   how fast it trains here, and where the time goes
+  ft doctor                                      whether this machine computes what it should
   ft data check photos/                          broken photos, duplicates, photos in two classes
   ft weights list                                the pretrained weights that ft knows
   ft runs                                        what has been run
@@ -99,6 +101,8 @@ pub enum Command {
     Summary(summary::Args),
     /// Measure how fast this machine trains a network, and where the time goes
     Bench(bench::Args),
+    /// Check this machine: what there is, and whether every operation computes what it should
+    Doctor(doctor::Args),
     /// Look after data sets: fetch, check, count, preview, split
     Data(data::Args),
     /// List the known pretrained weights, or export those of a run
@@ -133,6 +137,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Data(args) => data::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Runs(args) => runs::run(args),

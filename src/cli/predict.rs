@@ -124,7 +124,7 @@ struct Report {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let started = Instant::now();
-    let device = args.machine.device.open()?;
+    let device = args.machine.device.ready()?;
     let precision = precision::resolve(args.precision, &device)?;
     let paths = photos::find_with_list(&args.photos, &mut io::stdin().lock())?;
     let checkpoint = resolve_checkpoint(&args.runs.runs, &args.model)?;

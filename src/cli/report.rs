@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// As [`run`].
 pub(super) fn write(args: &Args) -> Result<(PathBuf, Page)> {
     args.machine.set_threads()?;
-    let device = args.machine.device.open()?;
+    let device = args.machine.device.ready()?;
     let mut folders: Vec<PathBuf> = Vec::new();
     for which in &args.which {
         let folder = resolve(&args.runs.runs, which)?;

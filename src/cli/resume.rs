@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     refuse_finished(&run)?;
     let name = shown_name(&run);
     let environment = runs::read_environment(run.folder())?;
-    let device = device(args.machine.device, environment.as_ref()).open()?;
+    let device = device(args.machine.device, environment.as_ref()).ready()?;
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
     let recipe = precision::settled(&read_recipe(&run, data.as_deref())?, &device)?;

@@ -48,7 +48,7 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
 pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
     let started = Instant::now();
     args.machine.set_threads()?;
-    let device = args.machine.device.open()?;
+    let device = args.machine.device.ready()?;
     let recipe = &precision::settled(recipe, &device)?;
     let mut console = Console::default();
     let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;

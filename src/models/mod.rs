@@ -35,4 +35,5 @@ pub use head::attach as attach_head;
 pub use layer::{BatchNorm, Centres, Layer, Op, Shape};
 pub use network::{Network, StepOutput};
 pub use partial::{ActivationGradient, PartialPass};
+pub use plan::{Demand, Kernel, Step, plan};
 pub use spec::{Naming, ParamKind, ParamSpec};

@@ -55,6 +55,13 @@ pub struct StepOutput {
     statistics: Vec<(usize, BatchStatistics)>,
 }
 
+impl StepOutput {
+    /// Statistics of the batch at each live batch norm, with its layer's index.
+    pub fn batch_statistics(&self) -> impl Iterator<Item = (usize, &BatchStatistics)> {
+        self.statistics.iter().map(|(layer, statistics)| (*layer, statistics))
+    }
+}
+
 impl Network {
     /// A network with initial values drawn from `seed` by the default initialiser; nothing is frozen.
     pub fn new(graph: Graph, seed: u64, device: &Device) -> Result<Self> {

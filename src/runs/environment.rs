@@ -127,12 +127,12 @@ fn system_line(path: &str, name: &str) -> Option<String> {
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
 }
 
-/// What macOS says.
-fn system_setting(name: &str) -> Option<String> {
+/// What macOS says; nothing elsewhere.
+pub fn system_setting(name: &str) -> Option<String> {
     if !cfg!(target_os = "macos") {
         return None;
     }
-    answer(Command::new("sysctl").args(["-n", name])).and_then(text)
+    answer_of(Command::new("sysctl").args(["-n", name]))
 }
 
 /// Name of this machine, where the system tells it.
@@ -151,6 +151,11 @@ fn git(arguments: &[&str]) -> Option<Vec<u8>> {
 
 fn git_text(arguments: &[&str]) -> Option<String> {
     git(arguments).and_then(text)
+}
+
+/// The text that a program prints; none if there is none, it fails, or does not answer in time.
+pub fn answer_of(command: &mut Command) -> Option<String> {
+    answer(command).and_then(text)
 }
 
 /// None if there is nothing but white space.

@@ -145,7 +145,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// As [`run`].
 pub(super) fn explain(args: &Args) -> Result<(Value, String)> {
     args.machine.set_threads()?;
-    let device = args.machine.device.open()?;
+    let device = args.machine.device.ready()?;
     let open = |which: &str| OpenModel::open(&args.runs.runs, which, &device);
     if args.faithfulness.faithfulness {
         return rank_methods(args, &open);

@@ -6,7 +6,7 @@ use super::amx;
 use crate::error::say;
 
 /// The environment variable that forbids the instructions above a level, to try the kernels of lesser processors.
-const LIMIT: &str = "FT_INSTRUCTIONS";
+pub const LIMIT: &str = "FT_INSTRUCTIONS";
 
 /// Which instructions may be used; each level has those of the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
