@@ -20,6 +20,8 @@ pub enum Work {
         relu: bool,
         /// Whether a batch norm is folded into it.
         folds: bool,
+        /// Whether a second input is added to it.
+        adds: bool,
     },
     /// By its own statistics, or by stored ones.
     BatchNorm {
@@ -47,7 +49,7 @@ impl Work {
     }
 }
 
-/// A call and the shape of its (first) input, the batch first.
+/// A call and the shape of its first input, the batch first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     pub work: Work,
@@ -90,10 +92,11 @@ fn case(graph: &Graph, step: &Step, trains: bool) -> Option<Case> {
     input.insert(0, if input.len() == 3 { IMAGES } else { ROWS });
     let op = |layer: usize| graph.layers.get(layer).map(|layer| layer.op);
     let work = match step.kernel {
-        Kernel::Conv { layer, config, folded, relu } => {
+        Kernel::Conv { layer, config, folded, add, relu } => {
             let Op::Conv { filters, kernel, bias, .. } = op(layer)? else { return None };
             let kernel = [kernel.0, kernel.1, source.shape.channels(), filters];
-            Work::Conv { kernel, config, bias: bias || folded.is_some(), relu, folds: folded.is_some() }
+            let (folds, bias) = (folded.is_some(), bias || folded.is_some());
+            Work::Conv { kernel, config, bias, relu, folds, adds: add }
         }
         Kernel::BatchNorm { layer, relu } => {
             let Op::BatchNorm(layer) = op(layer)? else { return None };
@@ -127,6 +130,7 @@ mod tests {
             bias: true,
             relu: false,
             folds: false,
+            adds: false,
         };
         assert!(convolutions.contains(&&Case { work: first, input: vec![2, 160, 160, 3] }));
         // In training and frozen: with and without a folded batch norm.

@@ -138,8 +138,8 @@ pub fn calls(experiments: &[Experiment], quick: bool) -> Result<Vec<Found>> {
 fn same_kind(a: &Case, b: &Case, loosely: bool) -> bool {
     let channels = |case: &Case| (case.input.len(), case.input.last().copied());
     let work = |case: &Case| match case.work {
-        Work::Conv { kernel, config, folds, .. } if loosely => {
-            Work::Conv { kernel, config, folds, bias: true, relu: true }
+        Work::Conv { kernel, config, folds, adds, .. } if loosely => {
+            Work::Conv { kernel, config, folds, adds, bias: true, relu: true }
         }
         other => other,
     };

@@ -19,6 +19,8 @@ pub struct Call {
     pub config: Conv2d,
     pub bias: bool,
     pub relu: bool,
+    /// Whether something of the output's shape is added.
+    pub adds: bool,
 }
 
 impl Call {
@@ -46,15 +48,19 @@ pub fn run(lab: &mut Lab, call: &Call, forwards_only: bool) -> Result<()> {
         Convolution { window, input: &x.data, kernel: &w.data, bias: b.as_ref().map(|b| b.data.as_slice()) };
     let (input, kernel) = (lab.map(&x)?, lab.vector(&w)?);
     let bias = b.as_ref().map(|b| lab.vector(b)).transpose()?;
+    let addend = call.adds.then(|| lab.draw("addend", &window.output.dims()));
     let expected = |index: usize| {
         let sum = reference.output(index);
+        let sum = addend.as_ref().map_or(sum, |addend| sum.plus(addend.data[index]));
         if call.relu { sum.rectified() } else { sum }
     };
-    let y = ops::conv2d(lab.backend(), &input, &kernel, bias.as_ref(), &call.config, call.relu)?;
+    let added = addend.as_ref().map(|addend| lab.map(addend)).transpose()?;
+    let (bias, added) = (bias.as_ref(), added.as_ref());
+    let y = ops::conv2d_add(lab.backend(), &input, &kernel, bias, added, &call.config, call.relu)?;
     lab.judge("conv2d", &y, Growth::Sum, call.depth(), expected)?;
     if lab.backend() == Backend::Native {
         let packed = PackedKernel::new(&kernel, &call.config, input.dtype())?;
-        let y = packed.conv2d(&input, bias.as_ref(), call.relu)?;
+        let y = packed.conv2d(&input, bias, added, call.relu)?;
         lab.judge("conv2d.packed", &y, Growth::Sum, call.depth(), expected)?;
     }
     if forwards_only { Ok(()) } else { gradients(lab, call, &reference, &input, &kernel) }

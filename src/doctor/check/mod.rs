@@ -31,8 +31,8 @@ pub fn run(lab: &mut Lab, case: &Case) -> Result<()> {
         return Ok(());
     }
     match case.work {
-        Work::Conv { kernel, config, bias, relu, folds } => {
-            let call = conv::Call { input: map(&case.input)?, kernel, config, bias, relu };
+        Work::Conv { kernel, config, bias, relu, folds, adds } => {
+            let call = conv::Call { input: map(&case.input)?, kernel, config, bias, relu, adds };
             conv::run(lab, &call, folds)?;
             if folds { conv::fold(lab, kernel) } else { Ok(()) }
         }
@@ -89,10 +89,11 @@ fn describe(case: &Case) -> String {
     let input = shape(&case.input);
     let then = |relu: bool| if relu { " + relu" } else { "" };
     match case.work {
-        Work::Conv { kernel: [height, width, _, out], config, relu, folds, .. } => {
+        Work::Conv { kernel: [height, width, _, out], config, relu, folds, adds, .. } => {
             let stride = if config.stride == (1, 1) { String::new() } else { format!("/{}", config.stride.0) };
             let norm = if folds { " + bn" } else { "" };
-            format!("{input}, {height}x{width}{stride} to {out}{norm}{}", then(relu))
+            let add = if adds { " + add" } else { "" };
+            format!("{input}, {height}x{width}{stride} to {out}{norm}{add}{}", then(relu))
         }
         Work::BatchNorm { relu, .. } | Work::Add { relu } => format!("{input}{}", then(relu)),
         Work::Layer(Op::MaxPool(pool)) => format!("{input}, {}x{}/{}", pool.kernel.0, pool.kernel.1, pool.stride.0),
