@@ -5,6 +5,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{Tensors, assert_values_close, golden, golden_json, golden_tensors, values};
+use ft::data::augment::{Augmenter, Step};
 use ft::data::decode::decode;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing, Region, fit, normalize, preprocess};
 use ft::data::resize::{Pixels, resize_f32, resize_u8};
@@ -308,6 +309,48 @@ fn an_image_that_claims_to_be_huge_is_refused_at_once() {
     };
     png[29..33].copy_from_slice(&crc);
     assert!(decode_error(&png).contains("more than the limit"));
+}
+
+/// FNV-1a.
+fn hashed(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What photos become on their way to a network is the same to the last bit on every processor, and stays what it was when the value
+/// below was computed, with plain scalar code.
+#[test]
+fn pixels_and_network_inputs_are_pinned_to_the_bit() {
+    // Not another set of fixtures: its files need not be the same.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/image/files");
+    let entries = std::fs::read_dir(folder).expect("fixtures").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+    files.sort();
+    let steps = ["flip_left_right", "flip_up_down", "brightness", "contrast"];
+    let augmenter = Augmenter::new(steps.iter().filter_map(|name| Step::named(name)).collect(), 0);
+    let resizes = [
+        (false, Interpolation::Bilinear),
+        (true, Interpolation::Bilinear),
+        (false, Interpolation::Bicubic),
+        (true, Interpolation::Lanczos),
+    ];
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for path in files {
+        let Ok(image) = decode(&std::fs::read(&path).expect("a fixture")) else { continue };
+        hash = hashed(hash, image.as_raw());
+        for (antialias, interpolation) in resizes {
+            let contract = Preprocessing { normalization: TORCH, interpolation, antialias, fit: Fit::Squash };
+            let pixels = augmenter.apply(fit(&image, 97, &contract).expect("a fitted photo"), 97, "photo", 1);
+            let mut inputs = vec![0.0; pixels.len()];
+            normalize(&pixels, &contract.normalization, &mut inputs).expect("the same length");
+            hash = inputs.iter().fold(hash, |hash, input| hashed(hash, &input.to_bits().to_le_bytes()));
+        }
+    }
+    assert_eq!(hash, 0xb39f_5994_ed24_cb46, "{hash:#x}");
+}
+
+#[test]
+fn every_level_of_instructions_passes_the_same_tests() {
+    common::run_again_at_every_level();
 }
 
 proptest! {

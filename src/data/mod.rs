@@ -4,6 +4,7 @@ pub mod archives;
 pub mod audit;
 pub mod augment;
 pub mod catalogue;
+mod channels;
 pub mod check;
 mod cifar;
 pub mod dataset;

@@ -5,8 +5,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::augment::Rectangle;
+use super::channels::{PERIOD, repeated};
 use super::decode::MAX_PIXELS;
 use super::resize::{Pixels, resize_f32, resize_u8};
+use crate::ops::vectorised;
 
 /// How pixel values 0..=255 become network inputs. The names are Keras' (`imagenet_utils.preprocess_input`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,13 +96,10 @@ pub fn fit(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<Pi
     let (width, height) = plan.resized;
     if contract.antialias || contract.interpolation == Interpolation::Nearest {
         let resized = resize_u8(image, width, height, contract.interpolation);
-        if plan.resized == (plan.size, plan.size) {
-            return Ok(Pixels::U8(resized.into_raw()));
-        }
-        return Ok(Pixels::U8(plan.crop(resized.as_raw())));
+        return Ok(Pixels::U8(plan.crop(resized.into_raw())));
     }
     let resized = resize_f32(image, width, height, contract.interpolation, false);
-    Ok(Pixels::F32(plan.crop(&resized)))
+    Ok(Pixels::F32(plan.crop(resized)))
 }
 
 /// Resizes a rectangle of a photo, given in its whole pixels, to `size` x `size`, with the contract's interpolation; its way to fit
@@ -123,27 +122,49 @@ pub fn normalize(pixels: &Pixels, normalization: &Normalization, out: &mut [f32]
     if pixels.len() != out.len() {
         bail!("{} pixel values do not fit into {} network inputs", pixels.len(), out.len());
     }
-    match pixels {
-        Pixels::U8(values) => {
-            // 256 possible values a channel: a table costs less than the divisions.
-            let table: Vec<[f32; 3]> =
-                (0..=u8::MAX).map(|v| [0, 1, 2].map(|channel| normalization.apply(f32::from(v), channel))).collect();
-            let look_up = |value: u8, channel: usize| table.get(usize::from(value)).map_or(0.0, |row| row[channel]);
-            fill(values, normalization, out, look_up);
-        }
-        Pixels::F32(values) => fill(values, normalization, out, |value, channel| normalization.apply(value, channel)),
-    }
+    // `#[inline(always)]`: what is not inlined is compiled without the vector instructions.
+    vectorised(
+        #[inline(always)]
+        || match pixels {
+            Pixels::U8(values) => fill(values, normalization, out, f32::from),
+            Pixels::F32(values) => fill(values, normalization, out, f32::from),
+        },
+    );
     Ok(())
 }
 
 /// Writes each RGB pixel of `values` to `out` in the channel order of the network.
-fn fill<T: Copy>(values: &[T], normalization: &Normalization, out: &mut [f32], input: impl Fn(T, usize) -> f32) {
-    let blue_first = *normalization == Normalization::Caffe;
-    for (out, pixel) in out.chunks_exact_mut(3).zip(values.chunks_exact(3)) {
-        if let (&[red, green, blue], [first, second, third]) = (pixel, out) {
-            *second = input(green, 1);
-            (*first, *third) =
-                if blue_first { (input(blue, 2), input(red, 0)) } else { (input(red, 0), input(blue, 2)) };
+#[inline(always)]
+fn fill<T: Copy>(values: &[T], normalization: &Normalization, out: &mut [f32], number: impl Fn(T) -> f32) {
+    match *normalization {
+        Normalization::Tf => {
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = by_half_range(number(value)) - 1.0;
+            }
+        }
+        Normalization::Unit => {
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = by_full_range(number(value));
+            }
+        }
+        Normalization::Caffe => {
+            for (out, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(values.as_chunks::<3>().0) {
+                let [red, green, blue] = CAFFE_RGB_MEAN;
+                *out = [number(pixel[2]) - blue, number(pixel[1]) - green, number(pixel[0]) - red];
+            }
+        }
+        Normalization::Torch { mean, std } => {
+            let (means, deviations) = (repeated(mean), repeated(std));
+            let normalised = |value: T, i: usize| (by_full_range(number(value)) - means[i]) / deviations[i];
+            let ((out, out_rest), (values, rest)) = (out.as_chunks_mut::<PERIOD>(), values.as_chunks::<PERIOD>());
+            for (out, values) in out.iter_mut().zip(values) {
+                for i in 0..PERIOD {
+                    out[i] = normalised(values[i], i);
+                }
+            }
+            for (i, (out, &value)) in out_rest.iter_mut().zip(rest).enumerate() {
+                *out = normalised(value, i);
+            }
         }
     }
 }
@@ -167,17 +188,7 @@ impl Normalization {
         values.collect()
     }
 
-    /// One value 0..=255 of an RGB channel (0 red, 1 green, 2 blue) as network input.
-    fn apply(&self, value: f32, channel: usize) -> f32 {
-        match self {
-            Self::Tf => value / 127.5 - 1.0,
-            Self::Caffe => value - CAFFE_RGB_MEAN[channel],
-            Self::Torch { mean, std } => (value / 255.0 - mean[channel]) / std[channel],
-            Self::Unit => value / 255.0,
-        }
-    }
-
-    /// The value that [`Normalization::apply`] was given.
+    /// The value of an RGB channel (0 red, 1 green, 2 blue) that became this network input.
     fn undo(&self, input: f32, channel: usize) -> f32 {
         match self {
             Self::Tf => (input + 1.0) * 127.5,
@@ -186,6 +197,19 @@ impl Normalization {
             Self::Unit => input * 255.0,
         }
     }
+}
+
+/// `value / 127.5` to the last bit. See [`by_full_range`].
+#[inline(always)]
+fn by_half_range(value: f32) -> f32 {
+    (f64::from(value) * (1.0 / 127.5)) as f32
+}
+
+/// `value / 255` to the last bit, without a division, which takes several times longer. The quotient of a number of 24 bits by 255 is never
+/// within 2^-34 of itself of the middle between two `f32`, and the product is off by less than 2^-51 of it: both round to the same.
+#[inline(always)]
+fn by_full_range(value: f32) -> f32 {
+    (f64::from(value) * (1.0 / 255.0)) as f32
 }
 
 /// Sizes and offsets of a resize followed by a central crop.
@@ -223,10 +247,18 @@ impl Plan {
     }
 
     /// The central square of a resized image, `[height, width, 3]`.
-    fn crop<T: Copy>(&self, values: &[T]) -> Vec<T> {
+    fn crop<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        if self.resized == (self.size, self.size) {
+            return values;
+        }
         let (stride, left) = (self.resized.0 as usize * 3, self.offset.0 as usize * 3);
-        let rows = values.chunks_exact(stride).skip(self.offset.1 as usize).take(self.size as usize);
-        rows.flat_map(|row| row.iter().skip(left).take(self.size as usize * 3)).copied().collect()
+        let side = self.size as usize;
+        let mut out = Vec::with_capacity(side * side * 3);
+        for row in values.chunks_exact(stride).skip(self.offset.1 as usize).take(side) {
+            let right = row.len().min(left + side * 3);
+            out.extend_from_slice(row.get(left..right).unwrap_or_default());
+        }
+        out
     }
 
     /// The part of the photo that the square shows.
@@ -238,6 +270,54 @@ impl Plan {
             y: f64::from(self.offset.1) * y,
             width: f64::from(self.size) * x,
             height: f64::from(self.size) * y,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_round_like_divisions() {
+        // Every mantissa, at exponents of pixels and at the ends of the range.
+        for exponent in [0u32, 1, 5, 110, 120, 126, 127, 134, 250, 254] {
+            for mantissa in 0..1u32 << 23 {
+                let value = f32::from_bits(exponent << 23 | mantissa);
+                assert!(by_full_range(value).to_bits() == (value / 255.0).to_bits(), "{value} / 255");
+                assert!(by_half_range(value).to_bits() == (value / 127.5).to_bits(), "{value} / 127.5");
+            }
+        }
+        for odd in [f32::INFINITY, f32::NEG_INFINITY, -0.0, -1e-42, -300.0] {
+            assert_eq!(by_full_range(odd).to_bits(), (odd / 255.0).to_bits(), "{odd}");
+            assert_eq!(by_half_range(odd).to_bits(), (odd / 127.5).to_bits(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn every_normalisation_is_its_formula() {
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        // Not a whole number of vectors.
+        let bytes: Vec<u8> = (0..3 * 301u32).map(|i| (i * 89 + i / 7) as u8).collect();
+        let apply = |normalization: &Normalization, rgb: [f32; 3]| match normalization {
+            Normalization::Tf => rgb.map(|v| v / 127.5 - 1.0),
+            Normalization::Unit => rgb.map(|v| v / 255.0),
+            Normalization::Caffe => [rgb[2] - 103.939, rgb[1] - 116.779, rgb[0] - 123.68],
+            Normalization::Torch { mean, std } => [0, 1, 2].map(|c| (rgb[c] / 255.0 - mean[c]) / std[c]),
+        };
+        for normalization in
+            [Normalization::Tf, Normalization::Unit, Normalization::Caffe, Normalization::Torch { mean, std }]
+        {
+            let floats: Vec<f32> = bytes.iter().map(|&v| f32::from(v) * 1.01 - 0.7).collect();
+            for pixels in [Pixels::U8(bytes.clone()), Pixels::F32(floats)] {
+                let mut out = vec![0.0; bytes.len()];
+                normalize(&pixels, &normalization, &mut out).expect("the same length");
+                let values = pixels.into_f32();
+                let expected = values.chunks(3).flat_map(|p| apply(&normalization, [p[0], p[1], p[2]]));
+                for (i, (actual, expected)) in out.iter().zip(expected).enumerate() {
+                    assert_eq!(actual.to_bits(), expected.to_bits(), "{normalization:?}: value {i}");
+                }
+            }
         }
     }
 }

@@ -48,6 +48,7 @@ pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
 pub use hardware::{InstructionLevel, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit};
+pub(crate) use kernels::simd::vectorised;
 pub use loss::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
 };

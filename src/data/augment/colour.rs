@@ -4,7 +4,9 @@
 //! 0..=1, `min(floor(y * 255.5), 255)`, not below 0. Floats are neither rounded nor limited by brightness and contrast;
 //! saturation and hue, which have no meaning outside of the value range, limit their input to 0..=255.
 
+use crate::data::channels::{PERIOD, repeated, sums_f32, sums_u8};
 use crate::data::resize::Pixels;
+use crate::ops::vectorised;
 
 /// Largest pixel value.
 const FULL: f32 = 255.0;
@@ -18,11 +20,14 @@ pub fn brightness(pixels: &mut Pixels, delta: f32) {
                 *value = look_up(&table, *value);
             }
         }
-        Pixels::F32(values) => {
-            for value in values {
-                *value += delta * FULL;
-            }
-        }
+        Pixels::F32(values) => vectorised(
+            #[inline(always)]
+            || {
+                for value in values {
+                    *value += delta * FULL;
+                }
+            },
+        ),
     }
 }
 
@@ -31,47 +36,39 @@ pub fn contrast(pixels: &mut Pixels, factor: f32) {
     let means = channel_means(pixels);
     match pixels {
         Pixels::U8(values) => {
-            let tables = means.map(|mean| {
+            let [red, green, blue] = means.map(|mean| {
                 let mean = mean / FULL;
                 table(|x| (x - mean) * factor + mean)
             });
-            for pixel in values.chunks_exact_mut(3) {
-                for (value, table) in pixel.iter_mut().zip(&tables) {
-                    *value = look_up(table, *value);
-                }
+            for pixel in values.as_chunks_mut::<3>().0 {
+                let [r, g, b] = *pixel;
+                *pixel = [look_up(&red, r), look_up(&green, g), look_up(&blue, b)];
             }
         }
-        Pixels::F32(values) => {
-            for pixel in values.chunks_exact_mut(3) {
-                for (value, mean) in pixel.iter_mut().zip(means) {
+        Pixels::F32(values) => vectorised(
+            #[inline(always)]
+            || {
+                let means = repeated(means);
+                let (periods, rest) = values.as_chunks_mut::<PERIOD>();
+                for values in periods {
+                    for i in 0..PERIOD {
+                        values[i] = (values[i] - means[i]) * factor + means[i];
+                    }
+                }
+                for (value, mean) in rest.iter_mut().zip(means) {
                     *value = (*value - mean) * factor + mean;
                 }
-            }
-        }
+            },
+        ),
     }
 }
 
 fn channel_means(pixels: &Pixels) -> [f32; 3] {
     let count = (pixels.len() / 3).max(1) as f64;
-    let mut sums = [0f64; 3];
-    match pixels {
-        Pixels::U8(values) => {
-            let mut whole = [0u64; 3];
-            for pixel in values.chunks_exact(3) {
-                for (sum, &value) in whole.iter_mut().zip(pixel) {
-                    *sum += u64::from(value);
-                }
-            }
-            sums = whole.map(|sum| sum as f64);
-        }
-        Pixels::F32(values) => {
-            for pixel in values.chunks_exact(3) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += f64::from(value);
-                }
-            }
-        }
-    }
+    let sums = match pixels {
+        Pixels::U8(values) => sums_u8(values).map(|sum| sum as f64),
+        Pixels::F32(values) => sums_f32(values),
+    };
     sums.map(|sum| (sum / count) as f32)
 }
 
@@ -139,12 +136,16 @@ fn each_pixel(pixels: &mut Pixels, change: impl Fn([f32; 3]) -> [f32; 3]) {
 }
 
 /// What a function on 0..=1 makes of each 8-bit value.
-fn table(function: impl Fn(f32) -> f32) -> Vec<u8> {
-    (0..=u8::MAX).map(|value| to_u8(function(f32::from(value) / FULL))).collect()
+fn table(function: impl Fn(f32) -> f32) -> [u8; 256] {
+    let mut table = [0; 256];
+    for (value, result) in (0..=u8::MAX).zip(&mut table) {
+        *result = to_u8(function(f32::from(value) / FULL));
+    }
+    table
 }
 
-fn look_up(table: &[u8], value: u8) -> u8 {
-    table.get(usize::from(value)).copied().unwrap_or(value)
+fn look_up(table: &[u8; 256], value: u8) -> u8 {
+    table[usize::from(value)]
 }
 
 /// TensorFlow's conversion from 0..=1; `as` saturates.

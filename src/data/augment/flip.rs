@@ -3,11 +3,7 @@
 /// Exchanges left and right of `[height, width, 3]`.
 pub fn left_right<T: Copy>(values: &mut [T], width: usize) {
     for row in values.chunks_exact_mut((width * 3).max(1)) {
-        row.reverse();
-        // Backwards the channels are exchanged too.
-        for pixel in row.chunks_exact_mut(3) {
-            pixel.reverse();
-        }
+        row.as_chunks_mut::<3>().0.reverse();
     }
 }
 

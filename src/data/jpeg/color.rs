@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::ops::vectorised;
+
 /// What the components of an image mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ColorModel {
@@ -42,10 +44,20 @@ pub(super) fn to_rgb(planes: &[Plane], model: ColorModel, width: usize, height: 
     if planes.len() != expected {
         bail!("{} components instead of {expected}", planes.len());
     }
+    let mut out = vec![0; width * height * 3];
+    // `#[inline(always)]`: what is not inlined is compiled without the vector instructions.
+    vectorised(
+        #[inline(always)]
+        || convert_rows(planes, model, width, &mut out),
+    );
+    Ok(out)
+}
+
+#[inline(always)]
+fn convert_rows(planes: &[Plane], model: ColorModel, width: usize, out: &mut [u8]) {
     let mut rows: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.width * plane.expand.0 + 1]).collect();
     let mut sums = Vec::new();
     let mut channels = std::array::from_fn(|_| vec![0; width]);
-    let mut out = vec![0; width * height * 3];
     for (y, target) in out.chunks_exact_mut((width * 3).max(1)).enumerate() {
         for (plane, row) in planes.iter().zip(&mut rows) {
             upsample_row(plane, y, &mut sums, row);
@@ -66,10 +78,10 @@ pub(super) fn to_rgb(planes: &[Plane], model: ColorModel, width: usize, height: 
             _ => {}
         }
     }
-    Ok(out)
 }
 
 /// Row `y` of the full-size image from a plane: smooth ("fancy") where libjpeg is smooth, otherwise repeated.
+#[inline(always)]
 fn upsample_row(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     let (across, down) = plane.expand;
     let near = plane.row(y / down);
@@ -93,6 +105,7 @@ fn upsample_row(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
 }
 
 /// Two pixels a sample: 3/4 of the nearer and 1/4 of the farther sample.
+#[inline(always)]
 fn upsample_h2(row: &[u8], out: &mut [u8]) {
     let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
     let inner = out.get_mut(1..).unwrap_or_default().as_chunks_mut::<2>().0;
@@ -105,6 +118,7 @@ fn upsample_h2(row: &[u8], out: &mut [u8]) {
 }
 
 /// The same from sums of two rows, which are 4 times too large.
+#[inline(always)]
 fn upsample_h2v2(sums: &[u16], out: &mut [u8]) {
     let (Some(&first), Some(&last)) = (sums.first(), sums.last()) else { return };
     let inner = out.get_mut(1..).unwrap_or_default().as_chunks_mut::<2>().0;
@@ -121,6 +135,7 @@ fn two_bytes(first: u16, second: u16) -> [u8; 2] {
     (first | second << 8).to_le_bytes()
 }
 
+#[inline(always)]
 fn set_ends(out: &mut [u8], samples: usize, first: u8, last: u8) {
     if let Some(slot) = out.first_mut() {
         *slot = first;
@@ -130,10 +145,12 @@ fn set_ends(out: &mut [u8], samples: usize, first: u8, last: u8) {
     }
 }
 
+#[inline(always)]
 fn gray_row(gray: &[u8], out: &mut [u8]) {
     out.as_chunks_mut::<3>().0.iter_mut().zip(gray).for_each(|(out, &v)| *out = [v; 3]);
 }
 
+#[inline(always)]
 fn rgb_row([r, g, b]: [&[u8]; 3], out: &mut [u8]) {
     for (out, ((&r, &g), &b)) in out.as_chunks_mut::<3>().0.iter_mut().zip(r.iter().zip(g).zip(b)) {
         *out = [r, g, b];
@@ -141,6 +158,7 @@ fn rgb_row([r, g, b]: [&[u8]; 3], out: &mut [u8]) {
 }
 
 /// Multiplies by inverted black with the rounding of Pillow, for whom it is `k - round((255 - c) k / 255)`.
+#[inline(always)]
 fn apply_black(black: &[u8], out: &mut [u8]) {
     for (pixel, &k) in out.as_chunks_mut::<3>().0.iter_mut().zip(black) {
         *pixel = pixel.map(|c| {
@@ -154,6 +172,7 @@ fn apply_black(black: &[u8], out: &mut [u8]) {
 ///
 /// Whole parts of the factors are taken out (1.402 = 1 + 0.402, 1.772 = 2 - 0.228, 0.714 = 1 - 0.286), which changes no
 /// bit of the result but leaves factors of 16 bits: compilers turn such loops into short vector code on any processor.
+#[inline(always)]
 fn ycc_row([y, cb, cr]: [&[u8]; 3], channels: &mut [Vec<u8>; 3], out: &mut [u8]) {
     const HALF: i32 = 1 << 15;
     const RED: i16 = (91_881 - 65_536) as i16;

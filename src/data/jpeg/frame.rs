@@ -26,9 +26,10 @@ struct Component {
     height: usize,
     /// Blocks a row, padding to whole units included.
     stride: usize,
-    /// Progressive: all coefficients. They come in several scans.
+    /// Progressive: all coefficients. They come in several scans. Sequential: those of the row of units that is being decoded;
+    /// zeros between rows.
     coefficients: Vec<Block>,
-    /// Sequential: samples, decoded block by block.
+    /// Sequential: samples, row of units by row of units. Progressive: none yet.
     samples: Vec<u8>,
     rows: usize,
     /// The quantisation steps at the first scan of the component; later tables of the same number do not count.
@@ -40,15 +41,16 @@ struct Component {
 
 /// The minimum coded units of a scan.
 pub(super) struct Units {
-    across: usize,
-    down: usize,
+    pub across: usize,
+    pub down: usize,
     /// Several components: units are groups of blocks of each. One component: units are its blocks.
     interleaved: bool,
 }
 
 impl Units {
-    pub fn count(&self) -> usize {
-        self.across * self.down
+    /// Blocks of a component in a unit, across and down.
+    fn blocks(&self, component: &Component) -> (usize, usize) {
+        if self.interleaved { component.sampling } else { (1, 1) }
     }
 }
 
@@ -97,9 +99,9 @@ impl Frame {
             component.height = (self.height * down).div_ceil(self.max.1);
             component.stride = units.across * across;
             component.rows = units.down * down;
-            if self.progressive {
-                component.coefficients = vec![[0; 64]; component.stride * component.rows];
-            } else {
+            let kept_rows = if self.progressive { component.rows } else { down };
+            component.coefficients = vec![[0; 64]; component.stride * kept_rows];
+            if !self.progressive {
                 component.samples = vec![0; component.stride * component.rows * 64];
             }
         }
@@ -173,25 +175,50 @@ impl Frame {
     }
 
     /// Decodes the blocks of one unit: `decode` gets the component's place in the scan and the coefficients so far.
-    #[inline]
+    #[inline(always)]
     pub fn decode_unit(
         &mut self,
         units: &Units,
-        unit: usize,
+        (unit_row, unit_column): (usize, usize),
         components: &[usize],
         mut decode: impl FnMut(usize, &mut Block) -> Result<()>,
     ) -> Result<()> {
-        let (unit_row, unit_column) = (unit / units.across, unit % units.across);
+        const OUTSIDE: &str = "corrupt: a block outside of the image";
         for (slot, &index) in components.iter().enumerate() {
             let Some(component) = self.components.get_mut(index) else { continue };
-            let (across, down) = if units.interleaved { component.sampling } else { (1, 1) };
-            for v in 0..down {
-                for h in 0..across {
-                    component.decode_at(unit_row * down + v, unit_column * across + h, |block| decode(slot, block))?;
+            let (across, down) = units.blocks(component);
+            let first_row = if self.progressive { unit_row * down } else { 0 };
+            for row in first_row..first_row + down {
+                let first = row * component.stride + unit_column * across;
+                for block in component.coefficients.get_mut(first..first + across).context(OUTSIDE)? {
+                    decode(slot, block)?;
+                    if !self.progressive && component.steps.is_none() {
+                        bail!(NO_STEPS);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Sequential: turns the coefficients of a row of units, all of which have been decoded, into samples.
+    pub fn finish_row(&mut self, units: &Units, unit_row: usize, components: &[usize]) {
+        if self.progressive {
+            return;
+        }
+        for &index in components {
+            let Some(component) = self.components.get_mut(index) else { continue };
+            let (across, down) = units.blocks(component);
+            let (stride, count) = (component.stride, units.across * across);
+            let Some(steps) = &component.steps else { continue };
+            let samples = component.samples.chunks_exact_mut((stride * 64).max(1)).skip(unit_row * down);
+            let blocks = component.coefficients.chunks_exact_mut(stride.max(1)).take(down);
+            for (samples, blocks) in samples.zip(blocks) {
+                let blocks = blocks.get_mut(..count).unwrap_or_default();
+                inverse_dct(blocks, steps, samples, stride * 8);
+                blocks.fill([0; 64]);
+            }
+        }
     }
 
     /// The samples of all components. `tables` are the last ones in the file, for components that had none at first.
@@ -234,20 +261,6 @@ impl Component {
         }
     }
 
-    /// Decodes the block at a place: into the stored coefficients, or at once into samples.
-    #[inline]
-    fn decode_at(&mut self, row: usize, column: usize, decode: impl FnOnce(&mut Block) -> Result<()>) -> Result<()> {
-        const OUTSIDE: &str = "corrupt: a block outside of the image";
-        if let Some(block) = self.coefficients.get_mut(row * self.stride + column) {
-            return decode(block);
-        }
-        let mut block = [0; 64];
-        decode(&mut block)?;
-        let out = self.samples.get_mut(row * self.stride * 64 + column * 8..).context(OUTSIDE)?;
-        inverse_dct(&block, self.steps.as_ref().context(NO_STEPS)?, out, self.stride * 8);
-        Ok(())
-    }
-
     /// Progressive: samples of all coefficients, which are given back.
     fn transform_all(&mut self, steps: &[i32; 64]) {
         let stride = self.stride * 8;
@@ -255,11 +268,7 @@ impl Component {
         let blocks = std::mem::take(&mut self.coefficients);
         let rows = self.samples.chunks_exact_mut((stride * 8).max(1));
         for (rows, blocks) in rows.zip(blocks.chunks_exact(self.stride.max(1))) {
-            for (column, block) in blocks.iter().enumerate() {
-                if let Some(out) = rows.get_mut(column * 8..) {
-                    inverse_dct(block, steps, out, stride);
-                }
-            }
+            inverse_dct(blocks, steps, rows, stride);
         }
     }
 }

@@ -267,26 +267,30 @@ impl<'a> Decoder<'a> {
         let mut state = State::default();
         let mut restarts = 0u8;
         let units = frame.units(&components)?;
-        for unit in 0..units.count() {
-            if self.restart_interval > 0 && unit > 0 && unit.is_multiple_of(self.restart_interval) {
-                reader.check()?;
-                reader = restart(self.bytes, &reader, restarts)?;
-                restarts = (restarts + 1) & 7;
-                state = State::default();
+        for row in 0..units.down {
+            for column in 0..units.across {
+                let unit = row * units.across + column;
+                if self.restart_interval > 0 && unit > 0 && unit.is_multiple_of(self.restart_interval) {
+                    reader.check()?;
+                    restart(&mut reader, self.bytes, restarts)?;
+                    restarts = (restarts + 1) & 7;
+                    state = State::default();
+                }
+                frame.decode_unit(&units, (row, column), &components, |slot, block| {
+                    let tables = tables.get(slot).copied().context("corrupt: a short scan header")?;
+                    scan::decode_block(&mut reader, &kind, tables, &mut state, slot, block)
+                })?;
+                if unit % 16 == 0 {
+                    reader.check()?;
+                }
             }
-            frame.decode_unit(&units, unit, &components, |slot, block| {
-                let tables = tables.get(slot).copied().context("corrupt: a short scan header")?;
-                scan::decode_block(&mut reader, &kind, tables, &mut state, slot, block)
-            })?;
-            if unit % 16 == 0 {
-                reader.check()?;
-            }
+            frame.finish_row(&units, row, &components);
         }
         reader.check()?;
         if kind.progressive {
             frame.note_precision(&components, &kind);
         }
-        self.position = reader.end();
+        self.position = reader.end(self.bytes);
         Ok(())
     }
 
@@ -306,10 +310,13 @@ impl<'a> Decoder<'a> {
 }
 
 /// Continues behind the restart marker number `expected`.
-fn restart<'a>(bytes: &'a [u8], reader: &BitReader<'a>, expected: u8) -> Result<BitReader<'a>> {
-    let end = reader.end();
+fn restart(reader: &mut BitReader, bytes: &[u8], expected: u8) -> Result<()> {
+    let end = reader.end(bytes);
     match bytes.get(end + 1) {
-        Some(&marker) if marker == 0xd0 + expected => Ok(BitReader::new(bytes, end + 2)),
+        Some(&marker) if marker == 0xd0 + expected => {
+            reader.start(bytes, end + 2);
+            Ok(())
+        }
         Some(_) => bail!("corrupt: a restart marker is missing in its compressed data"),
         None => bail!("truncated: its compressed data ends too early"),
     }

@@ -16,8 +16,10 @@ pub(super) const ZIGZAG: [u8; 64] = [
 pub(super) type Block = [i16; 64];
 
 /// Row-major position of coefficient `k`.
+#[inline(always)]
 fn natural(k: usize) -> usize {
-    usize::from(ZIGZAG[k & 63])
+    // The second mask tells the compiler what the table does.
+    usize::from(ZIGZAG[k & 63] & 63)
 }
 
 /// What a scan transmits (T.81, B.2.3).
@@ -61,7 +63,7 @@ pub(super) struct State {
 }
 
 /// Decodes what one scan says about one block into `block` (row-major). `slot` is the component's place in the scan.
-#[inline]
+#[inline(always)]
 pub(super) fn decode_block(
     bits: &mut BitReader,
     kind: &ScanKind,
@@ -84,7 +86,7 @@ pub(super) fn decode_block(
             Ok(())
         }
         (0, _) => {
-            block[0] |= (bits.bits(1) << kind.low) as i16;
+            block[0] |= (bits.number(1) << kind.low) as i16;
             Ok(())
         }
         (_, 0) => first_ac(bits, kind, tables.ac.context(NO_TABLE)?, &mut state.end_of_band_run, block),
@@ -94,6 +96,7 @@ pub(super) fn decode_block(
 
 const NO_TABLE: &str = "corrupt: a Huffman table is missing";
 
+#[inline(always)]
 fn dc_difference(bits: &mut BitReader, table: &HuffmanTable) -> Result<i32> {
     let size = u32::from(bits.symbol(table)?);
     if size > 15 {
@@ -103,14 +106,16 @@ fn dc_difference(bits: &mut BitReader, table: &HuffmanTable) -> Result<i32> {
 }
 
 #[inline(always)]
-fn sequential_ac(bits: &mut BitReader, table: &HuffmanTable, block: &mut Block) -> Result<()> {
+fn sequential_ac(reader: &mut BitReader, table: &HuffmanTable, block: &mut Block) -> Result<()> {
+    // By value, so that it stays in registers.
+    let mut bits = reader.bits();
     let mut k = 1;
     while k < 64 {
-        let symbol = bits.symbol(table)?;
-        let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+        let (symbol, value) = bits.number(table)?;
+        let (run, size) = (usize::from(symbol >> 4), symbol & 15);
         if size == 0 {
             if run < 15 {
-                return Ok(());
+                break;
             }
             k += 16;
             continue;
@@ -119,9 +124,11 @@ fn sequential_ac(bits: &mut BitReader, table: &HuffmanTable, block: &mut Block) 
         if k > 63 {
             bail!("corrupt: more than 64 coefficients in a block");
         }
-        block[natural(k)] = bits.signed(size) as i16;
+        block[natural(k)] = value as i16;
         k += 1;
     }
+    let cursor = bits.cursor();
+    reader.set_cursor(cursor);
     Ok(())
 }
 
@@ -161,7 +168,7 @@ fn first_ac(
 
 /// Number of blocks, this one included, that end here.
 fn run_length(bits: &mut BitReader, size: u32) -> u32 {
-    (1 << size) + bits.bits(size) as u32
+    (1 << size) + bits.number(size) as u32
 }
 
 /// One more bit of the coefficients of a band (T.81, G.1.2.3).
@@ -185,7 +192,7 @@ fn refine_ac(
                 }
                 // A run of 16 zeros.
                 0 => 0,
-                1 if bits.bits(1) == 1 => bit,
+                1 if bits.number(1) == 1 => bit,
                 1 => -bit,
                 _ => bail!("corrupt: a new coefficient of {size} bits in a refining scan"),
             };
@@ -218,7 +225,7 @@ fn refine_ac(
 }
 
 fn refine(bits: &mut BitReader, coefficient: &mut i16, bit: i16) {
-    if bits.bits(1) == 1 && *coefficient & bit == 0 {
+    if bits.number(1) == 1 && *coefficient & bit == 0 {
         *coefficient = coefficient.wrapping_add(if *coefficient > 0 { bit } else { -bit });
     }
 }
