@@ -161,7 +161,8 @@ mod tests {
             assert!(has(&|work| matches!(work, Work::Layer(Op::Subsample(_)))), "of the CIFAR ResNets");
             assert!(has(&|work| matches!(work, Work::Layer(Op::BinaryLogits))), "of cats and dogs");
             assert!(has(&|work| matches!(work, Work::Add { relu: true })), "of ResNet50 V1");
-            assert!(has(&|work| matches!(work, Work::Add { relu: false })), "of ResNet50V2");
+            assert!(has(&|work| matches!(work, Work::Conv { adds: true, relu: false, .. })), "of ResNet50V2");
+            assert!(has(&|work| matches!(work, Work::Conv { adds: true, relu: true, .. })), "of ResNet50 V1, frozen");
         }
         let full = calls(&experiments, false).unwrap();
         for size in [160, 224] {

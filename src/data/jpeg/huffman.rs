@@ -31,7 +31,9 @@ impl Entry {
         if length + size > LOOKAHEAD {
             return Self(code_only);
         }
-        let number = extended(u64::from(bits) << (64 - LOOKAHEAD + length), size);
+        // A code as long as the lookahead leaves no bits, nor a number that needs any.
+        let behind = u64::from(bits).checked_shl(64 - LOOKAHEAD + length).unwrap_or(0);
+        let number = extended(behind, size);
         Self((number as u32) << 16 | (length + size) << 4 | code_only)
     }
 

@@ -291,7 +291,7 @@ mod tests {
             antialias in any::<bool>(),
         ) {
             let image = RgbImage::from_fn(from.0, from.1, |x, y| {
-                let noise = (x * 7919 + y * 104_729 + seed).wrapping_mul(2_654_435_761);
+                let noise = (x * 7919 + y * 104_729).wrapping_add(seed).wrapping_mul(2_654_435_761);
                 image::Rgb([(noise >> 24) as u8, (noise >> 16) as u8, if x % 3 == 0 { 0 } else { 255 }])
             });
             for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
