@@ -255,7 +255,7 @@ fn losses_of_huge_logits_are_finite() {
 /// All native operations that depend on a convolution's shape, one after another.
 fn convolution_results(backend: Backend, x: &Tensor, w: &Tensor, b: &Tensor, config: &Conv2d) -> Vec<Tensor> {
     let y = ops::conv2d(backend, x, w, Some(b), config, true).expect("forward");
-    let grad = random("grad", y.dims()).to_dtype(y.dtype()).expect("a type");
+    let grad = random("grad", y.dims());
     let g = ops::conv2d_backward(backend, x, w, true, &grad, config, BOTH).expect("backward");
     [Some(y), g.input, g.kernel, g.bias].into_iter().flatten().collect()
 }
@@ -335,23 +335,6 @@ proptest! {
         let (w, b) = (random("w", &[kernel.0, kernel.1, inputs, outputs]), random("b", &[outputs]));
         let [native, composed] = [Backend::Native, Backend::Composed].map(|form| convolution_results(form, &x, &w, &b, &config));
         assert_forms_agree("convolution", &native, &composed, 3e-6);
-    }
-
-    #[test]
-    fn three_by_three_convolutions_of_many_channels_are_exact_to_rounding(
-        (batch, height, width) in (1..4usize, 1..12usize, 1..12usize),
-        (inputs, outputs) in (32..100usize, 32..100usize),
-        padding in (0..3usize, 0..3usize, 0..3usize, 0..3usize),
-    ) {
-        let padding = Padding { top: padding.0, bottom: padding.1, left: padding.2, right: padding.3 };
-        let config = conv((1, 1), padding);
-        prop_assume!(config.output_size((height, width), (3, 3)).is_ok());
-        let x = random("x", &[batch, height, width, inputs]);
-        let (w, b) = (random("w", &[3, 3, inputs, outputs]), random("b", &[outputs]));
-        let native = convolution_results(Backend::Native, &x, &w, &b, &config);
-        let [x, w, b] = [x, w, b].map(|t| t.to_dtype(DType::F64).expect("f64"));
-        let exact = convolution_results(Backend::Composed, &x, &w, &b, &config);
-        assert_forms_agree("convolution", &native, &exact, 3e-6);
     }
 
     #[test]

@@ -58,9 +58,9 @@ impl Roofline {
     pub fn measure() -> Result<Self> {
         let buffer_bytes = buffer_bytes();
         let (copy, triad) = bandwidths(buffer_bytes);
-        let products = PRODUCTS
-            .iter()
-            .map(|&(precision, dtype)| Ok(Peak { precision: precision.name(), gflop_per_second: product(dtype)? }));
+        let products = PRODUCTS.iter().map(|&(precision, dtype)| {
+            Ok(Peak { precision: precision.name(), gflop_per_second: product(dtype, PATIENCE)? })
+        });
         Ok(Self {
             buffer_bytes,
             copy_bytes_per_second: copy,
@@ -103,8 +103,9 @@ fn bandwidths(bytes: u64) -> (f64, f64) {
     let count = bytes as usize / size_of::<f32>();
     let (b, c) = (vec![1f32; count], vec![2f32; count]);
     let mut a = vec![0f32; count];
-    let copy = fastest(|| a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| a.copy_from_slice(b)));
-    let triad = fastest(|| {
+    let copy =
+        fastest(PATIENCE, || a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| a.copy_from_slice(b)));
+    let triad = fastest(PATIENCE, || {
         let pieces = a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).zip(c.par_chunks(PIECE));
         pieces.for_each(|((a, b), c)| {
             for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
@@ -117,7 +118,7 @@ fn bandwidths(bytes: u64) -> (f64, f64) {
 
 /// GFLOP/s of the fastest of the three products of a convolution of tensors of this type, forwards and the two gradients: the machine
 /// can do at least so much.
-fn product(dtype: DType) -> Result<f64> {
+fn product(dtype: DType, patience: Duration) -> Result<f64> {
     let (images, side, channels) = COMPUTE_BOUND;
     let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu);
     let input = random(&[images, side, side, channels])?.to_dtype(dtype)?;
@@ -129,9 +130,9 @@ fn product(dtype: DType) -> Result<f64> {
     // A first time, since what is timed cannot fail.
     forward().and_then(|_| backward(BOTH)).with_context(|| format!("cannot convolve tensors of {dtype:?}"))?;
     let seconds = [
-        fastest(|| drop(forward())),
-        fastest(|| drop(backward(Needed { parameters: false, ..BOTH }))),
-        fastest(|| drop(backward(Needed { input: false, ..BOTH }))),
+        fastest(patience, || drop(forward())),
+        fastest(patience, || drop(backward(Needed { parameters: false, ..BOTH }))),
+        fastest(patience, || drop(backward(Needed { input: false, ..BOTH }))),
     ];
     let gflop = 2.0 * (images * side * side * channels * channels) as f64 / 1e9;
     Ok(gflop / seconds.into_iter().fold(f64::INFINITY, f64::min))
@@ -140,11 +141,11 @@ fn product(dtype: DType) -> Result<f64> {
 /// Both gradients.
 const BOTH: Needed = Needed { input: true, parameters: true };
 
-/// Seconds of the fastest of as many runs as [`PATIENCE`] allows, at least [`RUNS`], after one that does not count.
-fn fastest(mut run: impl FnMut()) -> f64 {
+/// Seconds of the fastest of as many runs as `patience` allows, at least [`RUNS`], after one that does not count.
+fn fastest(patience: Duration, mut run: impl FnMut()) -> f64 {
     run();
     let (begun, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
-    while runs < RUNS || begun.elapsed() < PATIENCE {
+    while runs < RUNS || begun.elapsed() < patience {
         let started = Instant::now();
         run();
         best = best.min(started.elapsed().as_secs_f64());
@@ -173,6 +174,14 @@ mod tests {
             seconds: 1.0,
             share: 0.5,
             limit_seconds: None,
+        }
+    }
+
+    #[test]
+    fn products_are_measured_in_every_precision() {
+        for (precision, dtype) in PRODUCTS {
+            let speed = product(dtype, Duration::ZERO).unwrap();
+            assert!(speed > 0.0 && speed.is_finite(), "{}: {speed}", precision.name());
         }
     }
 

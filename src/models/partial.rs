@@ -68,7 +68,7 @@ impl Network {
     /// with any number of outputs: what passes the layer by is the same for each.
     ///
     /// With the unchanged output these are the logits of [`Self::predict`], to the bit unless the halt parted a convolution
-    /// from the batch norm that is folded into it otherwise.
+    /// from the batch norm that is folded into it otherwise, or, in bf16, from the addition that is.
     ///
     /// # Errors
     /// If the output has another shape, or neither as many images as the pass nor the pass a single one.

@@ -95,7 +95,7 @@ pub fn conv2d_add(
     let shape = ConvShape::of("conv2d", input, kernel, config)?;
     expect_operands(&shape, bias, addend)?;
     if runs_native("conv2d", backend, input)? {
-        let packed = kernels::conv::Packed::new(kernel, config, input.dtype())?;
+        let packed = kernels::conv::Packed::new(kernel, config.padding, input.dtype())?;
         return kernels::conv::forward(input, &packed, bias, addend, &shape, relu);
     }
     let mut output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
@@ -131,7 +131,7 @@ impl PackedKernel {
     /// For inputs of a type (`f32` or `bf16`).
     pub fn new(kernel: &Tensor, config: &Conv2d, input: DType) -> Result<Self> {
         let (height, width, inputs, outputs) = kernel.dims4()?;
-        let packed = kernels::conv::Packed::new(kernel, config, input)?;
+        let packed = kernels::conv::Packed::new(kernel, config.padding, input)?;
         Ok(Self { dims: [height, width, inputs, outputs], config: *config, input, packed })
     }
 

@@ -149,7 +149,7 @@ impl<T: Element> BlockProduct<'_, T> {
 /// # Safety
 /// The target must be valid for writing `columns` values, 32 at most, and nothing else may access these meanwhile.
 #[inline(always)]
-pub unsafe fn store<T: Element, S: Shuffle>(
+unsafe fn store<T: Element, S: Shuffle>(
     sums: &[f32; SIDE],
     bias: &[f32; SIDE],
     addend: Option<&[T]>,

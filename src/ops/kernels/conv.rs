@@ -16,11 +16,10 @@ use super::elementwise::add;
 use super::memory::{by_element, filled, tensor, with_values};
 use super::product::{Panels, Product};
 use super::simd::Level;
-use super::winograd::{self, Winograd};
 use crate::ops::conv2d::ConvShape;
 use crate::ops::shape::Image;
 use crate::ops::window::Window;
-use crate::ops::{Conv2d, Padding, zero_pad};
+use crate::ops::{Padding, zero_pad};
 
 /// Below this number of channels single taps are too short to be efficient: the image is padded explicitly, so that all
 /// taps of a kernel row lie side by side.
@@ -62,23 +61,19 @@ impl Way {
 pub enum Packed {
     Tiles(Panels),
     Blocks(BlockPanels),
-    Winograd(BlockPanels),
 }
 
 impl Packed {
-    /// For inputs of a type; of the padding only matters whether there is any.
-    pub fn new(kernel: &Tensor, config: &Conv2d, input: DType) -> Result<Self> {
+    /// For inputs of a type, and a padding of which only matters whether there is any.
+    pub fn new(kernel: &Tensor, padding: Padding, input: DType) -> Result<Self> {
         let (height, width, inputs, outputs) = kernel.dims4()?;
         // As `Addressing::of_taps` sees the images that `padded` returns.
-        let depth = match config.padding == Padding::NONE || inputs < FEW_CHANNELS {
+        let depth = match padding == Padding::NONE || inputs < FEW_CHANNELS {
             true => Depth { taps: height, run: width * inputs },
             false => Depth { taps: height * width, run: inputs },
         };
         with_values!(weights = kernel; Ok(match Way::of(input) {
             Way::Tiles => Self::Tiles(Panels::of_columns(weights, depth.taps * depth.run, outputs)),
-            Way::BlocksOfF32 if winograd::suits([height, width, inputs, outputs], config.stride) => {
-                Self::Winograd(winograd::forward_panels(weights, inputs, outputs))
-            }
             Way::BlocksOfF32 => Self::Blocks(BlockPanels::of_columns(weights, depth, outputs, f32::PARTS)),
             Way::BlocksOfBf16 => Self::Blocks(BlockPanels::of_columns(weights, depth, outputs, bf16::PARTS)),
         }))
@@ -101,7 +96,6 @@ pub fn forward(
             Some(addend) => add(&tile_forward(&input, panels, bias.as_deref(), &shape, false)?, addend, relu),
             None => tile_forward(&input, panels, bias.as_deref(), &shape, relu),
         },
-        Packed::Winograd(panels) => winograd_forward(&input, panels, bias.as_deref(), addend, &shape, relu),
         Packed::Blocks(panels) => {
             by_element!(input, T => block_forward::<T>(&input, panels, bias.as_deref(), addend, &shape, relu))
         }
@@ -147,32 +141,11 @@ fn block_forward<T: Element>(
     }
 }
 
-fn winograd_forward(
-    input: &Tensor,
-    panels: &BlockPanels,
-    bias: Option<&[f32]>,
-    addend: Option<&Tensor>,
-    shape: &ConvShape,
-    relu: bool,
-) -> Result<Tensor> {
-    let padding = shape.window.padding;
-    let (image, output, before) = (shape.input, shape.output, (padding.top, padding.left));
-    let convolve = |source, addend| {
-        let values = Winograd { source, input: image, output, before, panels, bias, addend, relu }.convolve();
-        tensor(values, &output.dims())
-    };
-    match addend {
-        Some(addend) => with_values!(source = input, addend = addend; convolve(source, Some(addend))),
-        None => with_values!(source = input; convolve(source, None)),
-    }
-}
-
 /// `[batch, height, width, in]` in the type of `grad`: a convolution of `grad` with the transposed kernel. With a stride, input
 /// pixels fall into phases that see different taps of the kernel; each phase is a product of its own.
 pub fn input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
     match Way::of(grad.dtype()) {
         Way::Tiles => tile_input_gradient(kernel, grad, shape),
-        Way::BlocksOfF32 if winograd_suits_gradient(kernel, shape) => winograd_input_gradient(kernel, grad, shape),
         Way::BlocksOfF32 => block_input_gradient::<f32>(kernel, grad, shape),
         Way::BlocksOfBf16 => block_input_gradient::<bf16>(kernel, grad, shape),
     }
@@ -206,28 +179,6 @@ fn tile_input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Res
         // SAFETY: every input pixel is in one phase, and its product writes all its channels (zeros without taps).
         let output = unsafe { filled(elements(shape.input), write) };
         tensor(output, &shape.input.dims())
-    })
-}
-
-/// Padding by more pixels than the kernel has before its last one would turn into a crop of the gradient.
-fn winograd_suits_gradient(kernel: &Tensor, shape: &ConvShape) -> bool {
-    let Padding { top, left, .. } = shape.window.padding;
-    let fits = kernel.dims4().is_ok_and(|(height, width, inputs, outputs)| {
-        winograd::suits([height, width, inputs, outputs], shape.window.stride)
-    });
-    fits && top.max(left) <= 2
-}
-
-/// The gradient is a convolution with the kernel turned by half a turn, over the gradient of the output padded to the rest of
-/// the kernel.
-fn winograd_input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    let (inputs, outputs) = (shape.input.channels, shape.output.channels);
-    let Padding { top, left, .. } = shape.window.padding;
-    with_values!(source = grad, weights = kernel; {
-        let panels = &winograd::gradient_panels(weights, inputs, outputs);
-        let (input, output, before) = (shape.output, shape.input, (2 - top, 2 - left));
-        let convolution = Winograd { source, input, output, before, panels, bias: None, addend: None, relu: false };
-        tensor(convolution.convolve(), &shape.input.dims())
     })
 }
 

@@ -25,4 +25,3 @@ mod shuffle;
 pub(super) mod simd;
 pub(super) mod subsample;
 mod tile;
-mod winograd;
