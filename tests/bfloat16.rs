@@ -54,34 +54,42 @@ fn convolutions() -> Vec<(usize, usize, usize, Conv2d)> {
     ]
 }
 
+fn in_both_forms<T: Clone>(cases: Vec<T>) -> impl Iterator<Item = (Backend, T)> {
+    [Backend::Native, Backend::Composed]
+        .into_iter()
+        .flat_map(move |form| cases.clone().into_iter().map(move |c| (form, c)))
+}
+
 #[test]
 fn convolutions_and_their_gradients_differ_by_rounding_only() {
-    for (kernel, inputs, outputs, config) in convolutions() {
-        let what = format!("{kernel}x{kernel} {inputs}->{outputs} {config:?}");
+    for (backend, (kernel, inputs, outputs, config)) in in_both_forms(convolutions()) {
+        let what = format!("{backend:?} {kernel}x{kernel} {inputs}->{outputs} {config:?}");
         let x = exact("x", &[3, 9, 8, inputs]);
         let (w, b) = (single(&exact("w", &[kernel, kernel, inputs, outputs])), single(&exact("b", &[outputs])));
         for relu in [false, true] {
-            let y = ops::conv2d(Backend::Native, &x, &w, Some(&b), &config, relu).expect("forward");
+            let y = ops::conv2d(backend, &x, &w, Some(&b), &config, relu).expect("forward");
             let expected = ops::conv2d(Backend::Composed, &wide(&x), &wide(&w), Some(&wide(&b)), &config, relu);
             assert_rounded(&what, &y, &expected.expect("forward"));
-            let packed = PackedKernel::new(&w, &config, DType::BF16).expect("packed");
-            assert_eq!(
-                values(&packed.conv2d(&x, Some(&b), None, relu).expect("forward")),
-                values(&y),
-                "{what}, packed before"
-            );
+            let packed =
+                (backend == Backend::Native).then(|| PackedKernel::new(&w, &config, DType::BF16).expect("packed"));
+            let with_packed = |addend| packed.as_ref().map(|p| p.conv2d(&x, Some(&b), addend, relu).expect("packed"));
+            if let Some(packed) = with_packed(None) {
+                assert_eq!(values(&packed), values(&y), "{what}, packed before");
+            }
             let addend = exact("addend", y.dims());
             let sum = |backend, x: &Tensor, w: &Tensor, b: &Tensor, addend: &Tensor| {
                 ops::conv2d_add(backend, x, w, Some(b), Some(addend), &config, relu).expect("sum")
             };
-            let y = sum(Backend::Native, &x, &w, &b, &addend);
+            let y = sum(backend, &x, &w, &b, &addend);
             let expected = sum(Backend::Composed, &wide(&x), &wide(&w), &wide(&b), &wide(&addend));
             assert_rounded(&format!("{what}, with an addend"), &y, &expected);
-            assert_eq!(values(&packed.conv2d(&x, Some(&b), Some(&addend), relu).expect("sum")), values(&y), "{what}");
+            if let Some(packed) = with_packed(Some(&addend)) {
+                assert_eq!(values(&packed), values(&y), "{what}, packed before");
+            }
         }
-        let y = ops::conv2d(Backend::Native, &x, &w, None, &config, false).expect("forward");
+        let y = ops::conv2d(backend, &x, &w, None, &config, false).expect("forward");
         let grad = exact("grad", y.dims());
-        let g = ops::conv2d_backward(Backend::Native, &x, &w, true, &grad, &config, BOTH).expect("backward");
+        let g = ops::conv2d_backward(backend, &x, &w, true, &grad, &config, BOTH).expect("backward");
         let e = ops::conv2d_backward(Backend::Composed, &wide(&x), &wide(&w), true, &wide(&grad), &config, BOTH)
             .expect("backward");
         assert_rounded(&format!("{what}: input"), &g.input.expect("input"), &e.input.expect("input"));
@@ -97,8 +105,8 @@ fn batch_norm_and_its_gradients_differ_by_rounding_only() {
     let (x, grad) = (exact("x", &[4, 6, 5, 48]), exact("grad", &[4, 6, 5, 48]));
     let (gamma, beta) = (single(&exact("gamma", &[48])), single(&exact("beta", &[48])));
     let (wx, wgrad, wgamma, wbeta) = (wide(&x), wide(&grad), wide(&gamma), wide(&beta));
-    for relu in [false, true] {
-        let (y, s) = ops::batch_norm_train(Backend::Native, &x, Some(&gamma), Some(&beta), 1e-3, relu).expect("train");
+    for (backend, relu) in in_both_forms(vec![false, true]) {
+        let (y, s) = ops::batch_norm_train(backend, &x, Some(&gamma), Some(&beta), 1e-3, relu).expect("train");
         let (ey, es) =
             ops::batch_norm_train(Backend::Composed, &wx, Some(&wgamma), Some(&wbeta), 1e-3, relu).expect("train");
         assert_rounded("normalised", &y, &ey);
@@ -107,11 +115,10 @@ fn batch_norm_and_its_gradients_differ_by_rounding_only() {
         assert_close("variance", &s.variance, &es.variance, 1e-6, 0.0);
         let fixed =
             Normalization { gamma: Some(&gamma), beta: Some(&beta), mean: &s.mean, variance: &s.variance, eps: 1e-3 };
-        let inference = ops::batch_norm_inference(Backend::Native, &x, &fixed, relu).expect("inference");
+        let inference = ops::batch_norm_inference(backend, &x, &fixed, relu).expect("inference");
         assert_eq!(values(&inference), values(&y));
-        let g =
-            ops::batch_norm_train_backward(Backend::Native, &x, Some(&gamma), Some(&beta), &s, 1e-3, relu, &grad, BOTH)
-                .expect("backward");
+        let g = ops::batch_norm_train_backward(backend, &x, Some(&gamma), Some(&beta), &s, 1e-3, relu, &grad, BOTH)
+            .expect("backward");
         let e = ops::batch_norm_train_backward(
             Backend::Composed,
             &wx,
@@ -160,15 +167,19 @@ fn pooling_padding_and_elementwise_operations_differ_by_rounding_only() {
         };
         run().expect("operations")
     };
-    for ((what, actual), (_, expected)) in
-        of(Backend::Native, &x, &other).into_iter().zip(of(Backend::Composed, &wx, &wother))
-    {
-        assert_eq!(actual.dtype(), DType::BF16, "{what}");
-        assert_rounded(what, &actual, &expected);
+    for backend in [Backend::Native, Backend::Composed] {
+        let expected = of(Backend::Composed, &wx, &wother);
+        for ((what, actual), (_, expected)) in of(backend, &x, &other).into_iter().zip(expected) {
+            assert_eq!(actual.dtype(), DType::BF16, "{what}");
+            assert_rounded(&format!("{backend:?} {what}"), &actual, &expected);
+        }
+        let mean = ops::global_avg_pool(backend, &x).expect("mean");
+        assert_eq!(mean.dtype(), DType::F32, "what the head sees is f32");
+        assert_close("mean", &mean, &ops::global_avg_pool(Backend::Composed, &wx).expect("mean"), 1e-6, 0.0);
+        let (highest, _) = ops::global_max_pool(backend, &x).expect("highest");
+        let expected = ops::global_max_pool(Backend::Composed, &wx).expect("highest").0;
+        assert_eq!(values(&wide(&highest)), values(&expected), "{backend:?}");
     }
-    let mean = ops::global_avg_pool(Backend::Native, &x).expect("mean");
-    assert_eq!(mean.dtype(), DType::F32, "what the head sees is f32");
-    assert_close("mean", &mean, &ops::global_avg_pool(Backend::Composed, &wx).expect("mean"), 1e-6, 0.0);
 }
 
 fn network(precision: Precision) -> Network {
@@ -196,19 +207,24 @@ fn step(network: &Network) -> ft::models::StepOutput {
 
 #[test]
 fn a_training_step_in_bf16_goes_where_one_in_f32_goes() {
-    let (half, full) = (step(&network(Precision::Bf16)), step(&network(Precision::F32)));
-    assert!((half.loss - full.loss).abs() < 0.01 * full.loss, "{} and {}", half.loss, full.loss);
-    assert_eq!(half.logits.dtype(), DType::F32);
-    for (name, gradient) in &half.gradients {
-        assert_eq!(gradient.dtype(), DType::F32, "{name}");
-    }
+    let full = step(&network(Precision::F32));
     let flat = |gradients: &std::collections::BTreeMap<String, Tensor>| -> Vec<f64> {
         gradients.values().flat_map(|g| values(&wide(g))).collect()
     };
-    let (a, b) = (flat(&half.gradients), flat(&full.gradients));
     let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
-    let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
-    assert!(cosine > 0.95, "the angle between the gradients has a cosine of {cosine}");
+    for backend in [Backend::Native, Backend::Composed] {
+        let mut network = network(Precision::Bf16);
+        network.set_backend(backend);
+        let half = step(&network);
+        assert!((half.loss - full.loss).abs() < 0.01 * full.loss, "{backend:?}: {} and {}", half.loss, full.loss);
+        assert_eq!(half.logits.dtype(), DType::F32);
+        for (name, gradient) in &half.gradients {
+            assert_eq!(gradient.dtype(), DType::F32, "{backend:?}: {name}");
+        }
+        let (a, b) = (flat(&half.gradients), flat(&full.gradients));
+        let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        assert!(cosine > 0.95, "{backend:?}: the angle between the gradients has a cosine of {cosine}");
+    }
 }
 
 #[test]

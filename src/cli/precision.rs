@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output::device_name;
 use crate::error::usage;
-use crate::ops::{Precision, has_fast_bf16};
+use crate::ops::{Bf16Support, Precision, bf16_support};
 use crate::recipe::{PrecisionChoice, Recipe, Train};
 
 /// Reads one of the words of `train.precision`.
@@ -23,7 +23,7 @@ pub fn parser() -> impl TypedValueParser<Value = PrecisionChoice> {
 /// # Errors
 /// A usage error if the device does not compute in these numbers.
 pub fn resolve(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
-    on(choice, device_name(device), has_fast_bf16())
+    on(choice, device_name(device), bf16_support(device)?)
 }
 
 /// [`resolve`] as a recipe says it: never `auto`.
@@ -46,24 +46,27 @@ pub fn settled(recipe: &Recipe, device: &Device) -> Result<Recipe> {
     Ok(Recipe { train: Train { precision, ..recipe.train.clone() }, ..recipe.clone() })
 }
 
-/// What to tell the user of a training; nothing of the usual precision.
-pub fn note(precision: Precision) -> Option<String> {
-    let gain = if has_fast_bf16() { "" } else { "; this processor has no instructions for them, expect no gain" };
+/// What to tell the user of a training on a device; nothing of the usual precision.
+pub fn note(precision: Precision, device: &Device) -> Option<String> {
+    let gain = match bf16_support(device) {
+        Ok(Bf16Support::Fast) => "",
+        _ => "; this device has no instructions for them, expect no gain",
+    };
     (precision == Precision::Bf16).then(|| {
         format!("precision bf16: activations and operands of convolutions are bfloat16, parameters stay f32{gain}")
     })
 }
 
-fn on(choice: PrecisionChoice, device: &str, fast: bool) -> Result<Precision> {
-    let cpu = device == device_name(&Device::Cpu);
-    match choice {
-        PrecisionChoice::F32 => Ok(Precision::F32),
-        PrecisionChoice::Auto if cpu && fast => Ok(Precision::Bf16),
-        PrecisionChoice::Auto => Ok(Precision::F32),
-        PrecisionChoice::Bf16 if cpu => Ok(Precision::Bf16),
-        PrecisionChoice::Bf16 => Err(usage(format!(
-            "precision bf16 is not supported on {device} yet, only on the CPU: add --device cpu, or compute in f32 \
-             (--precision f32, train.precision=f32)"
+fn on(choice: PrecisionChoice, device: &str, support: Bf16Support) -> Result<Precision> {
+    match (choice, support) {
+        (PrecisionChoice::F32, _) | (PrecisionChoice::Auto, Bf16Support::Plain | Bf16Support::None) => {
+            Ok(Precision::F32)
+        }
+        (PrecisionChoice::Auto, Bf16Support::Fast)
+        | (PrecisionChoice::Bf16, Bf16Support::Plain | Bf16Support::Fast) => Ok(Precision::Bf16),
+        (PrecisionChoice::Bf16, Bf16Support::None) => Err(usage(format!(
+            "this {device} device does not compute in bf16 (NVIDIA's do from compute capability 8.0 on): compute in f32 \
+             (--precision f32, train.precision=f32), or on another device (--device cpu)"
         ))),
     }
 }
@@ -74,37 +77,35 @@ mod tests {
     use crate::error::UsageError;
 
     #[test]
-    fn auto_is_bf16_only_where_the_processor_is_made_for_it() {
+    fn auto_is_bf16_only_where_the_device_is_made_for_it() {
+        use Bf16Support::{Fast, None, Plain};
         use PrecisionChoice::{Auto, Bf16, F32};
-        for (choice, device, fast, expected) in [
-            (F32, "cpu", true, Precision::F32),
-            (Bf16, "cpu", true, Precision::Bf16),
-            (Bf16, "cpu", false, Precision::Bf16),
-            (Auto, "cpu", true, Precision::Bf16),
-            (Auto, "cpu", false, Precision::F32),
-            (Auto, "cuda", true, Precision::F32),
-            (Auto, "metal", true, Precision::F32),
-            (F32, "cuda", false, Precision::F32),
+        for (choice, support, expected) in [
+            (F32, Fast, Precision::F32),
+            (F32, None, Precision::F32),
+            (Bf16, Fast, Precision::Bf16),
+            (Bf16, Plain, Precision::Bf16),
+            (Auto, Fast, Precision::Bf16),
+            (Auto, Plain, Precision::F32),
+            (Auto, None, Precision::F32),
         ] {
-            assert_eq!(on(choice, device, fast).unwrap(), expected, "{choice} on {device}, fast: {fast}");
+            assert_eq!(on(choice, "cuda", support).unwrap(), expected, "{choice}, {support:?}");
         }
     }
 
     #[test]
-    fn bf16_on_a_gpu_is_refused_with_what_to_do_instead() {
-        for device in ["cuda", "metal"] {
-            let error = on(PrecisionChoice::Bf16, device, true).unwrap_err();
-            assert!(error.is::<UsageError>());
-            let message = error.to_string();
-            assert!(message.contains(device) && message.contains("--device cpu"), "{message}");
-        }
+    fn bf16_where_there_is_none_is_refused_with_what_to_do_instead() {
+        let error = on(PrecisionChoice::Bf16, "cuda", Bf16Support::None).unwrap_err();
+        assert!(error.is::<UsageError>());
+        let message = error.to_string();
+        assert!(message.contains("cuda") && message.contains("--device cpu"), "{message}");
     }
 
     #[test]
     fn a_run_records_what_auto_came_to() {
         let recipe = crate::recipe::load("cnn-basic", &["train.precision=auto".to_owned()]).unwrap();
         let recorded = settled(&recipe, &Device::Cpu).unwrap();
-        let expected = if has_fast_bf16() { PrecisionChoice::Bf16 } else { PrecisionChoice::F32 };
+        let expected = if crate::ops::has_fast_bf16() { PrecisionChoice::Bf16 } else { PrecisionChoice::F32 };
         assert_eq!(recorded.train.precision, expected);
         assert!(recorded.to_toml().unwrap().contains(&format!("precision = \"{expected}\"")));
         assert_eq!(settled(&recorded, &Device::Cpu).unwrap(), recorded, "and a resumed run goes on with it");

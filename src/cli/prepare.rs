@@ -66,7 +66,7 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
     };
     let mut network = description.initialized(recipe.backbone.initializer, recipe.seed, device)?;
     network.set_precision(precision);
-    precision::note(precision).iter().for_each(|line| console.log(line));
+    precision::note(precision, device).iter().for_each(|line| console.log(line));
     let weights = match &resolved {
         None => {
             ensure!(

@@ -8,7 +8,7 @@ use super::reference::Sum;
 use super::values::Values;
 use super::verdict::{BF16, F32, Growth, Worst, sample, worst};
 use crate::error::{suggestion, usage};
-use crate::ops::{Backend, Precision};
+use crate::ops::{Backend, Bf16Support, Precision, bf16_support};
 
 /// All that is checked: an operation, or one of the gradients that its backward half gives. The hook takes these names.
 pub const NAMES: &[&str] = &[
@@ -124,14 +124,20 @@ pub enum Form {
     NativeBf16,
     /// candle's operations, `f32`.
     ComposedF32,
+    /// candle's operations, maps in bfloat16.
+    ComposedBf16,
 }
 
 impl Form {
+    /// In the order of the tables.
+    pub const ALL: [Self; 4] = [Self::NativeF32, Self::NativeBf16, Self::ComposedF32, Self::ComposedBf16];
+
     /// All that a device runs.
     pub fn of(device: &Device) -> &'static [Self] {
-        match Backend::for_device(device) {
-            Backend::Native => &[Self::NativeF32, Self::NativeBf16, Self::ComposedF32],
-            Backend::Composed => &[Self::ComposedF32],
+        match (Backend::for_device(device), bf16_support(device)) {
+            (Backend::Native, _) => &Self::ALL,
+            (Backend::Composed, Ok(Bf16Support::None) | Err(_)) => &[Self::ComposedF32],
+            (Backend::Composed, Ok(_)) => &[Self::ComposedF32, Self::ComposedBf16],
         }
     }
 
@@ -141,6 +147,7 @@ impl Form {
             Self::NativeF32 => "native kernels, f32",
             Self::NativeBf16 => "native kernels, bf16",
             Self::ComposedF32 => "composed operations, f32",
+            Self::ComposedBf16 => "composed operations, bf16",
         }
     }
 
@@ -148,14 +155,14 @@ impl Form {
     pub fn backend(self) -> Backend {
         match self {
             Self::NativeF32 | Self::NativeBf16 => Backend::Native,
-            Self::ComposedF32 => Backend::Composed,
+            Self::ComposedF32 | Self::ComposedBf16 => Backend::Composed,
         }
     }
 
     /// The numbers of maps.
     pub fn precision(self) -> Precision {
         match self {
-            Self::NativeBf16 => Precision::Bf16,
+            Self::NativeBf16 | Self::ComposedBf16 => Precision::Bf16,
             Self::NativeF32 | Self::ComposedF32 => Precision::F32,
         }
     }

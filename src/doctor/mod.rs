@@ -196,7 +196,7 @@ impl Findings {
 
 /// The checks of each operation and form together, in the order of [`NAMES`].
 fn rows(checks: &[Check]) -> Vec<Row> {
-    let forms = [Form::NativeF32, Form::NativeBf16, Form::ComposedF32];
+    let forms = Form::ALL;
     let row = |form: Form, op: &'static str| {
         let of: Vec<&Check> = checks.iter().filter(|check| check.op == op && check.form == form).collect();
         let worst = of.iter().max_by(|a, b| a.worst.ratio().total_cmp(&b.worst.ratio()))?;

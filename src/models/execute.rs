@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
 
 use super::graph::Graph;
@@ -156,7 +156,6 @@ impl Executor<'_> {
         if self.network.precision() == Precision::F32 {
             return Ok(value);
         }
-        ensure!(self.backend == Backend::Native, "bf16 runs on the CPU only; train with train.precision = \"f32\"");
         ops::cast(&value, self.network.output_type(layer))
     }
 

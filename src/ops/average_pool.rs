@@ -8,6 +8,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
+use super::product::wide;
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::Window;
 use super::{Backend, Pool, kernels};
@@ -58,7 +59,7 @@ pub fn global_avg_pool(backend: Backend, input: &Tensor) -> Result<Tensor> {
     let spans = adaptive_spans("global_avg_pool", image, (1, 1))?;
     let output = match runs_native("global_avg_pool", backend, input)? {
         true => kernels::pool::average_forward(input, image, &spans, DType::F32)?,
-        false => forward("global_avg_pool", backend, input, image, &spans)?,
+        false => composed(input, image, &spans)?,
     };
     Ok(output.reshape((image.batch, image.channels))?)
 }
@@ -110,9 +111,15 @@ fn forward(operation: &str, backend: Backend, input: &Tensor, image: Image, span
     if runs_native(operation, backend, input)? {
         return kernels::pool::average_forward(input, image, spans, input.dtype());
     }
-    let rows = matrix(&spans.0, image.height, input.dtype(), input.device())?;
-    let columns = matrix(&spans.1, image.width, input.dtype(), input.device())?;
-    separable(input, image, &rows, &columns)
+    Ok(composed(input, image, spans)?.to_dtype(input.dtype())?)
+}
+
+/// In `f32` for bfloat16.
+fn composed(input: &Tensor, image: Image, spans: &(Spans, Spans)) -> Result<Tensor> {
+    let wide = wide(input)?;
+    let rows = matrix(&spans.0, image.height, wide.dtype(), wide.device())?;
+    let columns = matrix(&spans.1, image.width, wide.dtype(), wide.device())?;
+    separable(&wide, image, &rows, &columns)
 }
 
 fn backward(operation: &str, backend: Backend, grad: &Tensor, image: Image, spans: &(Spans, Spans)) -> Result<Tensor> {
@@ -121,9 +128,10 @@ fn backward(operation: &str, backend: Backend, grad: &Tensor, image: Image, span
     if runs_native(operation, backend, grad)? {
         return kernels::pool::average_backward(grad, image, spans);
     }
-    let rows = matrix(&spans.0, image.height, grad.dtype(), grad.device())?.t()?.contiguous()?;
-    let columns = matrix(&spans.1, image.width, grad.dtype(), grad.device())?.t()?.contiguous()?;
-    separable(grad, output, &rows, &columns)
+    let wide = wide(grad)?;
+    let rows = matrix(&spans.0, image.height, wide.dtype(), wide.device())?.t()?.contiguous()?;
+    let columns = matrix(&spans.1, image.width, wide.dtype(), wide.device())?.t()?.contiguous()?;
+    Ok(separable(&wide, output, &rows, &columns)?.to_dtype(grad.dtype())?)
 }
 
 /// `[outputs, size]`: row `i` holds the weight of span `i` at its positions.

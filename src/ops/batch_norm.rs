@@ -6,6 +6,7 @@
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
+use super::product::{column_sums, wide};
 use super::shape::{expect_shape, rows_and_channels, runs_native};
 use super::{Backend, Needed, kernels};
 
@@ -91,7 +92,7 @@ pub fn batch_norm_train(
     let (mean, variance) = if runs_native("batch_norm_train", backend, input)? {
         kernels::norm::statistics(input)?
     } else {
-        composed_statistics(input)?
+        composed_statistics(&wide(input)?)?
     };
     let statistics = BatchStatistics { mean, variance, count };
     let normalization = of_batch(&statistics, gamma, beta, eps);
@@ -134,7 +135,7 @@ pub fn batch_norm_inference(
     if runs_native("batch_norm", backend, input)? {
         return kernels::norm::apply(input, normalization.mean, &scale, normalization.beta, relu);
     }
-    composed_apply(input, normalization, &scale, relu)
+    Ok(composed_apply(&wide(input)?, normalization, &scale, relu)?.to_dtype(input.dtype())?)
 }
 
 /// Gradients of [`batch_norm_inference`], whose statistics are constants.
@@ -234,6 +235,9 @@ fn backward(
     }
     let native = runs_native(operation, backend, input)?;
     let (scale, inverse) = (normalization.scale()?, normalization.inverse_deviation()?);
+    let stored = grad.dtype();
+    let (input, grad) = if native { (input.clone(), grad.clone()) } else { (wide(input)?, wide(grad)?) };
+    let (input, grad) = (&input, &grad);
     let masked = if native || !relu { grad.clone() } else { composed_mask(input, normalization, &scale, grad)? };
     // Sums over the rows of the gradient and of gradient * (input - mean).
     let sums = if !needed.parameters && !through_statistics {
@@ -261,17 +265,10 @@ fn backward(
         gradients.input = Some(if native {
             kernels::norm::input_gradient(input, grad, normalization, &scale, corrections.as_ref(), relu)?
         } else {
-            composed_input_gradient(input, &masked, normalization, &scale, corrections.as_ref())?
+            composed_input_gradient(input, &masked, normalization, &scale, corrections.as_ref())?.to_dtype(stored)?
         });
     }
     Ok(gradients)
-}
-
-/// Sums over all dimensions but the last: `[channels]`. A product with ones, which is the fast reduction everywhere.
-fn column_sums(tensor: &Tensor) -> Result<Tensor> {
-    let (rows, channels) = rows_and_channels("batch_norm", tensor)?;
-    let ones = Tensor::ones((1, rows), tensor.dtype(), tensor.device())?;
-    Ok(ones.matmul(&tensor.reshape((rows, channels))?)?.reshape(channels)?)
 }
 
 fn composed_statistics(input: &Tensor) -> Result<(Tensor, Tensor)> {

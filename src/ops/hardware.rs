@@ -1,12 +1,41 @@
 //! What the processor can do.
 
+use anyhow::Result;
+use candle_core::Device;
 use serde::Serialize;
 
+use super::kernels;
 use super::kernels::simd::{LIMIT, Level};
 
 /// Whether the processor multiplies matrices of bfloat16 (AMX), and may be used to.
 pub fn has_fast_bf16() -> bool {
     Level::detect() == Level::Amx
+}
+
+/// What bfloat16 is on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bf16Support {
+    /// It does not compute in it.
+    None,
+    /// It does, without gain in speed that is known.
+    Plain,
+    /// It multiplies matrices of it: AMX, tensor cores.
+    Fast,
+}
+
+/// What bfloat16 is on this device.
+///
+/// # Errors
+/// If the device does not say what it is.
+pub fn bf16_support(device: &Device) -> Result<Bf16Support> {
+    Ok(match device {
+        Device::Cpu if has_fast_bf16() => Bf16Support::Fast,
+        // candle has kernels of it for every processor of Apple's; how fast they are was not measured.
+        Device::Cpu | Device::Metal(_) => Bf16Support::Plain,
+        // candle compiles its kernels of it for compute capability 8.0, NVIDIA's Ampere, and later.
+        Device::Cuda(_) if kernels::cuda::compute_capability(device)? >= (8, 0) => Bf16Support::Fast,
+        Device::Cuda(_) => Bf16Support::None,
+    })
 }
 
 /// A level of instructions that the native kernels know.

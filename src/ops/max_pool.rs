@@ -4,6 +4,7 @@
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
+use super::product::wide;
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::{Taps, Window};
 use super::{Backend, Pool, kernels};
@@ -23,7 +24,7 @@ enum Winners {
     Positions(std::sync::Arc<Vec<u32>>),
     /// For each output value, the tap of the window `[batch, output height, output width, channels]`, `u32`.
     Taps(Window, Tensor),
-    /// For each image and channel, the position of the maximum, `[batch, 1, channels]`, in the input's type.
+    /// For each image and channel, the position of the maximum, `[batch, 1, channels]`, in the input's type, `f32` for bfloat16.
     Global(Tensor),
 }
 
@@ -118,13 +119,14 @@ fn composed_backward(grad: &Tensor, winners: &Tensor, image: Image, window: Wind
 
 /// The maximum of each image and channel `[batch, 1, channels]` and its first position.
 fn composed_global(input: &Tensor, image: Image) -> Result<(Tensor, Winners)> {
-    let flat = input.reshape((image.batch, image.height * image.width, image.channels))?;
+    // Places beyond 256 are no numbers of bfloat16.
+    let flat = wide(input)?.reshape((image.batch, image.height * image.width, image.channels))?;
     let best = flat.max_keepdim(1)?;
     let order = order(image.height * image.width, &flat)?.broadcast_as(flat.shape())?.contiguous()?;
     let beyond = Tensor::full((image.height * image.width) as f32, flat.shape(), flat.device())?;
     let hit = flat.broadcast_eq(&best)?;
     let first = hit.where_cond(&order, &beyond.to_dtype(flat.dtype())?)?.min_keepdim(1)?;
-    Ok((best, Winners::Global(first)))
+    Ok((best.to_dtype(input.dtype())?, Winners::Global(first)))
 }
 
 /// `0, 1, ..` along dimension 1, in the type and on the device of `like`.

@@ -5,10 +5,10 @@
 //! dense kernels `[in, out]`. The backward half computes only the gradients that are asked for.
 //!
 //! Each exists in two forms with the same results to rounding:
-//! * [`Backend::Native`]: our own multi-threaded kernels for `f32` on the CPU. Work is cut into pieces of a size
+//! * [`Backend::Native`]: our own multi-threaded kernels for `f32` and bfloat16 on the CPU. Work is cut into pieces of a size
 //!   that does not depend on the number of threads, so results do not either.
 //! * [`Backend::Composed`]: built from candle's matmul, narrow, pad, gather and elementwise operations only; runs on
-//!   every device and for `f32` and `f64`.
+//!   every device, for `f32`, bfloat16 and `f64`.
 //!
 //! There is no tape here: [`crate::models::Network`] knows the order of its layers and calls the backward halves itself.
 
@@ -26,6 +26,7 @@ mod loss;
 mod max_pool;
 mod pad;
 mod precision;
+mod product;
 mod shape;
 mod subsample;
 mod window;
@@ -47,7 +48,9 @@ pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use dropout::{dropout, dropout_backward};
-pub use hardware::{InstructionLevel, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit};
+pub use hardware::{
+    Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,
+};
 pub(crate) use kernels::simd::vectorised;
 pub use loss::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
@@ -79,7 +82,7 @@ pub fn vector_instructions() -> &'static str {
 /// Which form of the operations runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Our own CPU kernels, `f32` only.
+    /// Our own CPU kernels, `f32` and bfloat16.
     Native,
     /// candle operations only, on any device.
     Composed,

@@ -100,13 +100,13 @@ fn kept(earlier: &[Outcome]) -> String {
 
 fn operations(findings: &Findings, facts: &Facts) -> String {
     let mut text = String::new();
-    for form in [Form::NativeF32, Form::NativeBf16, Form::ComposedF32] {
+    for form in Form::ALL {
         let rows: Vec<&Row> = findings.operations.iter().filter(|row| row.form == form).collect();
         if rows.is_empty() {
             continue;
         }
         let instructions = match form {
-            Form::ComposedF32 => String::new(),
+            Form::ComposedF32 | Form::ComposedBf16 => String::new(),
             Form::NativeF32 | Form::NativeBf16 => format!(", {}", facts.instructions),
         };
         text += &format!(

@@ -13,6 +13,7 @@ mod block_product;
 mod block_source;
 pub(super) mod conv;
 mod correlate;
+pub(super) mod cuda;
 mod element;
 pub(super) mod elementwise;
 pub(super) mod memory;

@@ -1,11 +1,18 @@
 //! Two-dimensional convolution (cross-correlation, as every framework calls it), without groups or dilation.
 
 use anyhow::{Result, ensure};
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
+use super::product::{column_sums, wide};
 use super::shape::{Image, expect_shape, runs_native};
-use super::window::{Taps, Window};
+use super::window::Window;
 use super::{Backend, Needed, Padding, kernels};
+
+mod composed;
+#[cfg(any(feature = "cudnn", test))]
+mod cudnn;
+
+use composed::PATCH_BYTES;
 
 /// Stride (vertical, horizontal) and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,13 +105,15 @@ pub fn conv2d_add(
         let packed = kernels::conv::Packed::new(kernel, config.padding, input.dtype())?;
         return kernels::conv::forward(input, &packed, bias, addend, &shape, relu);
     }
-    let mut output = composed(input, kernel, &shape)?.reshape(&shape.output.dims())?;
+    let more = bias.is_some() || addend.is_some();
+    let mut output = elsewhere(input, kernel, &shape, more)?.reshape(&shape.output.dims())?;
     if let Some(bias) = bias {
         output = output.broadcast_add(bias)?;
     }
     if let Some(addend) = addend {
-        output = (output + addend)?;
+        output = (output + wide(addend)?)?;
     }
+    let output = output.to_dtype(input.dtype())?;
     Ok(if relu { output.relu()? } else { output })
 }
 
@@ -175,62 +184,42 @@ pub fn conv2d_backward(
         return Ok(gradients);
     }
     if needed.input {
-        gradients.input = Some(composed_input_gradient(kernel, grad, &shape)?);
+        gradients.input = Some(input_gradient_elsewhere(kernel, grad, &shape)?);
     }
     if needed.parameters {
-        gradients.kernel = Some(composed_kernel_gradient(input, grad, &shape)?);
-        gradients.bias = if has_bias { Some(grad.flatten_to(2)?.sum(0)?) } else { None };
+        gradients.kernel = Some(kernel_gradient_elsewhere(input, grad, &shape)?);
+        gradients.bias = if has_bias { Some(column_sums(&wide(grad)?)?) } else { None };
     }
     Ok(gradients)
 }
 
-/// The taps of kernel row `i` side by side: `[rows, kernel width * in]`.
-fn kernel_row(taps: &Taps, padded: &Tensor, i: usize, width: usize) -> Result<Tensor> {
-    let columns = (0..width).map(|j| taps.take(padded, i, j)).collect::<Result<Vec<_>>>()?;
-    let row = Tensor::cat(&columns, D::Minus1)?;
-    Ok(row.contiguous()?.flatten_to(2)?)
+/// The output where native kernels do not run, in any shape; see [`composed::forward`] for `unrounded`.
+fn elsewhere(input: &Tensor, kernel: &Tensor, shape: &ConvShape, unrounded: bool) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if cudnn::is_for(shape, input)
+        && let Some(output) = cudnn::forward(kernels::cuda::convolution, input, kernel, shape, unrounded)?
+    {
+        return Ok(output);
+    }
+    composed::forward(input, kernel, shape, unrounded, PATCH_BYTES)
 }
 
-/// One matrix product for each kernel row; `[rows, out]`.
-fn composed(input: &Tensor, kernel: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    let taps = Taps::new("conv2d", shape.window, shape.input)?;
-    let padded = taps.pad(input)?;
-    let (rows, columns) = shape.window.kernel;
-    let weights = kernel.reshape((rows, columns * shape.input.channels, shape.output.channels))?;
-    let mut output = kernel_row(&taps, &padded, 0, columns)?.matmul(&weights.get(0)?)?;
-    for i in 1..rows {
-        output = (output + kernel_row(&taps, &padded, i, columns)?.matmul(&weights.get(i)?)?)?;
+fn input_gradient_elsewhere(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if cudnn::is_for(shape, grad)
+        && let Some(gradient) = cudnn::input_gradient(kernels::cuda::convolution, kernel, grad, shape)?
+    {
+        return Ok(gradient);
     }
-    Ok(output)
+    composed::input_gradient(kernel, grad, shape, PATCH_BYTES)
 }
 
-fn composed_input_gradient(kernel: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    let taps = Taps::new("conv2d_backward", shape.window, shape.input)?;
-    let grad = grad.flatten_to(2)?.contiguous()?;
-    let at_output = Image { channels: shape.input.channels, ..shape.output };
-    let mut sum: Option<Tensor> = None;
-    for (i, j) in taps.positions() {
-        let values = grad.matmul(&kernel.get(i)?.get(j)?.t()?.contiguous()?)?.reshape(&at_output.dims())?;
-        let placed = taps.put(&values, i, j)?;
-        sum = Some(match sum {
-            Some(sum) => (sum + placed)?,
-            None => placed,
-        });
+fn kernel_gradient_elsewhere(input: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if cudnn::is_for(shape, input)
+        && let Some(gradient) = cudnn::kernel_gradient(kernels::cuda::convolution, input, grad, shape)?
+    {
+        return Ok(gradient);
     }
-    match sum {
-        Some(sum) => taps.crop(&sum),
-        None => anyhow::bail!("conv2d_backward: the kernel {:?} has no taps", kernel.dims()),
-    }
-}
-
-fn composed_kernel_gradient(input: &Tensor, grad: &Tensor, shape: &ConvShape) -> Result<Tensor> {
-    let taps = Taps::new("conv2d_backward", shape.window, shape.input)?;
-    let padded = taps.pad(input)?;
-    let grad = grad.flatten_to(2)?.contiguous()?;
-    let (rows, columns) = shape.window.kernel;
-    let products = (0..rows)
-        .map(|i| Ok(kernel_row(&taps, &padded, i, columns)?.t()?.contiguous()?.matmul(&grad)?))
-        .collect::<Result<Vec<_>>>()?;
-    let dims = (rows, columns, shape.input.channels, shape.output.channels);
-    Ok(Tensor::stack(&products, 0)?.reshape(dims)?)
+    composed::kernel_gradient(input, grad, shape, PATCH_BYTES)
 }
