@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, result, sys};
@@ -129,13 +130,11 @@ pub unsafe fn launch(device: &CudaDevice, call: &Call, pointers: &Pointers) -> R
 fn with_library<T>(device: &CudaDevice, then: impl FnOnce(&mut Library) -> Result<T>) -> Result<T> {
     LIBRARIES.with(|libraries| {
         let mut libraries = libraries.borrow_mut();
-        if !libraries.contains_key(&device.id()) {
-            libraries.insert(device.id(), Library::new(device)?);
-        }
-        match libraries.get_mut(&device.id()) {
-            Some(library) => then(library),
-            None => candle_core::bail!("cuDNN did not start"),
-        }
+        let library = match libraries.entry(device.id()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Library::new(device)?),
+        };
+        then(library)
     })
 }
 
