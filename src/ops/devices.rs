@@ -37,6 +37,15 @@ pub fn cuda_devices() -> Result<usize> {
     anyhow::bail!("this ft was built without CUDA")
 }
 
+/// Name of a CUDA device's hardware.
+pub fn device_model(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().name().ok(),
+        _ => None,
+    }
+}
+
 /// Bytes of a device's own memory that nobody uses; none where it has no memory of its own (the CPU, and GPUs of Macs) or does not tell.
 pub fn free_memory(device: &Device) -> Option<u64> {
     match device {
