@@ -311,3 +311,39 @@ fn load(
     }
     Ok(whole)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::preprocess::{Fit, Interpolation, Normalization};
+
+    #[test]
+    fn bytes_cross_where_photos_have_them_and_only_if_data_go_early() {
+        for (choice, early) in [
+            (DeviceData::Auto, false),
+            (DeviceData::Never, false),
+            (DeviceData::Stream, true),
+            (DeviceData::Always, true),
+        ] {
+            for antialias in [true, false] {
+                let contract = Preprocessing {
+                    normalization: Normalization::Unit,
+                    interpolation: Interpolation::Bilinear,
+                    antialias,
+                    fit: Fit::Squash,
+                };
+                let path = PhotoPath::new(choice, 8, &contract, &Device::Cpu).unwrap();
+                assert_eq!(path.is_some(), early, "{choice:?}");
+                let bytes = path.is_some_and(|path| path.inputs.is_some());
+                assert_eq!(bytes, early && antialias, "{choice:?}, antialias {antialias}");
+            }
+        }
+    }
+
+    #[test]
+    fn features_stay_in_the_memory_map_where_a_device_has_no_memory_of_its_own() {
+        let rooms = [DeviceData::Auto, DeviceData::Never, DeviceData::Stream].map(|choice| choice.room(&Device::Cpu));
+        assert_eq!(rooms, [0; 3]);
+        assert_eq!(DeviceData::Always.room(&Device::Cpu), u64::MAX, "to try it");
+    }
+}
