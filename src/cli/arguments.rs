@@ -3,62 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::device::DeviceChoice;
 use super::precision;
 use crate::recipe::PrecisionChoice;
-
-/// On what to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DeviceChoice {
-    Cpu,
-    /// The first NVIDIA GPU
-    Cuda,
-    /// The GPU of a Mac
-    Metal,
-    /// A GPU if there is one and this program was built for it, else the CPU
-    #[default]
-    Auto,
-}
-
-impl DeviceChoice {
-    /// Opens the device to compute on it: a GPU that has never been checked is checked first (`ft doctor --quick`).
-    ///
-    /// # Errors
-    /// As [`Self::open`]; if the device does not compute what it should.
-    pub fn ready(self) -> Result<Device> {
-        let device = self.open()?;
-        super::doctor::first_use(&device)?;
-        Ok(device)
-    }
-
-    /// Opens the device.
-    ///
-    /// # Errors
-    /// If it was asked for by name and is not there, or the program was built without it.
-    pub fn open(self) -> Result<Device> {
-        use candle_core::utils::{cuda_is_available, metal_is_available};
-        let cuda = || {
-            Device::new_cuda(0)
-                .context("cannot use the CUDA device: it needs an NVIDIA GPU and a build with `--features cuda`; or use --device cpu")
-        };
-        let metal = || {
-            Device::new_metal(0).context(
-                "cannot use the Metal device: it needs a Mac and a build with `--features metal`; or use --device cpu",
-            )
-        };
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda => cuda(),
-            Self::Metal => metal(),
-            // A GPU that is compiled in but not there is no reason to fail here.
-            Self::Auto if cuda_is_available() => Ok(cuda().unwrap_or(Device::Cpu)),
-            Self::Auto if metal_is_available() => Ok(metal().unwrap_or(Device::Cpu)),
-            Self::Auto => Ok(Device::Cpu),
-        }
-    }
-}
 
 /// What a command may use of the machine.
 #[derive(Clone, Debug, Args)]
@@ -67,7 +16,7 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Where to compute
-    #[arg(long, value_name = "DEVICE", value_enum, default_value_t)]
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceChoice,
     /// Use only what is on disk already, never the network
     #[arg(long)]

@@ -95,8 +95,10 @@ pub fn run(args: &Args) -> Result<()> {
     let training = args.training();
     let recipe = load(&args.recipe, &training.overrides())?;
     training.machine.set_threads()?;
-    let device = training.machine.device.ready()?;
+    let selected = training.machine.device.select_ready()?;
+    let device = selected.device.clone();
     let mut console = Console::default();
+    console.log(&selected.line());
     let mut prepared = prepare(&recipe, training.machine.offline, &device, &mut console)?;
     check_training(&recipe, &prepared)?;
     interrupt::install()?;

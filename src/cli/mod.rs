@@ -7,6 +7,7 @@ mod board;
 mod completions;
 mod console;
 mod data;
+mod device;
 mod doctor;
 mod eval;
 mod explain;
@@ -37,7 +38,8 @@ mod weights;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-pub use arguments::{DeviceChoice, MachineArgs, RunsArgs, TrainingArgs};
+pub use arguments::{MachineArgs, RunsArgs, TrainingArgs};
+pub use device::{DeviceChoice, Selected};
 pub use output::{StdoutClosed, print, print_json, table};
 
 const EXAMPLES: &str = "\

@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Where to compute
-    #[arg(long, value_name = "DEVICE", value_enum, default_value_t)]
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
     runs: RunsArgs,
@@ -146,10 +146,10 @@ impl Args {
 
     /// A command as a user would type it, with what of the machine may be used.
     fn command(&self, words: &[&str], paths: &[&Path]) -> Result<Command> {
-        let device = clap::ValueEnum::to_possible_value(&self.device).context("a device without a name")?;
+        let device = self.device.to_string();
         let words = ["ft"].iter().chain(words).map(OsString::from);
         let paths = paths.iter().map(|path| OsString::from(path.as_os_str()));
-        let machine = ["--offline", "--device", device.get_name(), "--runs"].map(OsString::from);
+        let machine = ["--offline", "--device", device.as_str(), "--runs"].map(OsString::from);
         let runs = [self.runs.runs.clone().into_os_string()];
         let line = words.chain(paths).chain(machine).chain(runs);
         Ok(Cli::try_parse_from(line)

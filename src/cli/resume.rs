@@ -59,12 +59,14 @@ pub fn run(args: &Args) -> Result<()> {
     refuse_finished(&run)?;
     let name = shown_name(&run);
     let environment = runs::read_environment(run.folder())?;
-    let device = device(args.machine.device, environment.as_ref()).ready()?;
+    let selected = device(args.machine.device, environment.as_ref()).select_ready()?;
+    let device = selected.device.clone();
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
     let recipe = precision::settled(&read_recipe(&run, data.as_deref())?, &device)?;
     let mut console = Console::default();
     console.log(&format!("run {}", run.folder().display()));
+    console.log(&selected.line());
     let restored = States::of(run.folder()).newest(&mut |line| say(line))?;
     refuse_changed_recipe(&run, restored.as_ref())?;
 

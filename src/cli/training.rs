@@ -48,7 +48,8 @@ pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
 pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
     let started = Instant::now();
     args.machine.set_threads()?;
-    let device = args.machine.device.ready()?;
+    let selected = args.machine.device.select_ready()?;
+    let device = selected.device.clone();
     let recipe = &precision::settled(recipe, &device)?;
     let mut console = Console::default();
     let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;
@@ -56,7 +57,9 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     sweep::attach(Some(run.folder()))?;
     console.log(&format!("run {}", run.folder().display()));
+    console.log(&selected.line());
     let mut environment = Environment::collect(output::device_name(&device), prepared.weights.clone());
+    (environment.device_hardware, environment.device_reason) = (selected.hardware, selected.reason);
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
     interrupt::install()?;

@@ -1,16 +1,15 @@
 //! Batches of network inputs, prepared on background threads while the network computes.
 
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::augment::{Augmenter, Mixed, Rectangle};
+use super::ahead::Ahead;
+use super::augment::{Action, Augmenter, Flips, Mixed, Mixing, Rectangle};
 use super::dataset::Sample;
-use super::preprocess::{Interpolation, MAX_SIZE, Preprocessing, fit, fit_part, normalize};
+use super::preprocess::{MAX_SIZE, Preprocessing, fit, fit_part, normalize};
 use super::resize::Pixels;
 use crate::error::usage;
 use crate::random::mix;
@@ -42,6 +41,24 @@ pub struct Batch {
     pub indices: Vec<usize>,
     pub labels: Vec<u32>,
     /// Set if each sample was mixed with another one.
+    pub mixed: Option<Mixed>,
+}
+
+/// The batches of one epoch. Dropping it early stops the work in the background.
+pub type Batches = Ahead<Batch>;
+
+/// Samples as 8-bit pixels, and what is left to be done for network inputs, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelBatch {
+    /// `[samples, size, size, 3]` in row-major order; red, green, blue.
+    pub pixels: Vec<u8>,
+    /// First each image is mirrored.
+    pub flips: Vec<Flips>,
+    /// Then pixels are normalised. At last, if there is a share, that much of each image is blended with the one before it.
+    pub blend: Option<f32>,
+    /// As [`Batch::indices`].
+    pub indices: Vec<usize>,
+    pub labels: Vec<u32>,
     pub mixed: Option<Mixed>,
 }
 
@@ -93,7 +110,7 @@ impl Loader {
         if size == 0 || size > MAX_SIZE {
             return Err(usage(format!("image size {size} must be 1 to {MAX_SIZE}")));
         }
-        let value_bytes = if contract.antialias || contract.interpolation == Interpolation::Nearest { 1 } else { 4 };
+        let value_bytes = if contract.gives_bytes() { 1 } else { 4 };
         let needed = samples.len().saturating_mul(size * size * 3 * value_bytes);
         let slots = if needed <= cache_bytes { samples.len() } else { 0 };
         let fitted = (0..slots).map(|_| OnceLock::new()).collect();
@@ -170,24 +187,37 @@ impl Loader {
     /// # Errors
     /// As [`Loader::batches`].
     pub fn augmented_batches(&self, order: Vec<usize>, batch_size: usize, epoch: u64) -> Result<Batches> {
+        self.ahead(order, batch_size, move |shared, indices| shared.batch(indices, epoch))
+    }
+
+    /// Whether photos have 8-bit pixels until they are normalised, so that there are [`Loader::pixel_batches`].
+    pub fn has_byte_pixels(&self) -> bool {
+        self.shared.contract.gives_bytes()
+    }
+
+    /// [`Loader::augmented_batches`] before they are normalised, for a device that does the rest.
+    ///
+    /// # Errors
+    /// As [`Loader::batches`]; in the first batch, if photos do not have 8-bit pixels.
+    pub fn pixel_batches(&self, order: Vec<usize>, batch_size: usize, epoch: u64) -> Result<Ahead<PixelBatch>> {
+        self.ahead(order, batch_size, move |shared, indices| shared.pixel_batch(indices, epoch))
+    }
+
+    fn ahead<B: Send + 'static>(
+        &self,
+        order: Vec<usize>,
+        batch_size: usize,
+        batch: impl Fn(&Shared, &[usize]) -> Result<B> + Send + Sync + 'static,
+    ) -> Result<Ahead<B>> {
         if batch_size == 0 {
             return Err(usage("the batch size must be at least 1"));
         }
-        let (sender, receiver) = sync_channel(PREFETCHED);
         let (shared, pool) = (self.shared.clone(), self.pool.clone());
-        let produce = move || {
-            for indices in order.chunks(batch_size) {
-                let batch = pool.install(|| shared.batch(indices, epoch));
-                let failed = batch.is_err();
-                // Sending fails once nobody listens any more.
-                if sender.send(batch).is_err() || failed {
-                    return;
-                }
-            }
-        };
-        let producer = std::thread::Builder::new().name("ft-batches".into()).spawn(produce);
-        let producer = producer.context("cannot start a thread to prepare batches")?;
-        Ok(Batches { receiver: Some(receiver), producer: Some(producer) })
+        let batches = (0..order.len()).step_by(batch_size).map(move |first| {
+            let last = order.len().min(first.saturating_add(batch_size));
+            pool.install(|| batch(&shared, order.get(first..last).unwrap_or_default()))
+        });
+        Ahead::start("ft-batches", PREFETCHED, batches)
     }
 }
 
@@ -218,12 +248,33 @@ impl Shared {
             .zip(indices)
             .with_max_len(1)
             .try_for_each(|(out, &index)| self.prepare(index, epoch, out))?;
-        let samples: Vec<&Sample> = indices.iter().map(|&i| Ok(self.sample(i, epoch)?.1)).collect::<Result<_>>()?;
-        let labels: Vec<u32> = samples.iter().map(|sample| sample.label).collect();
-        let mixing = self.augmenter.as_ref().filter(|augmenter| augmenter.copies() == 0);
-        let mixing = mixing.and_then(|a| a.mixing(samples.iter().map(|sample| sample.id.as_str()), epoch, self.size));
+        let (labels, mixing) = self.labels_and_mixing(indices, epoch)?;
         let mixed = mixing.map(|mixing| mixing.apply(&mut inputs, self.size, &labels));
         Ok(Batch { inputs, indices: indices.to_vec(), labels, mixed })
+    }
+
+    fn pixel_batch(&self, indices: &[usize], epoch: u64) -> Result<PixelBatch> {
+        let (labels, mixing) = self.labels_and_mixing(indices, epoch)?;
+        // What is pasted must be mirrored already.
+        let mirror = matches!(mixing, Some(Mixing::Paste { .. }));
+        let mut pixels = vec![0u8; indices.len() * self.sample_values()];
+        let flips = pixels
+            .par_chunks_exact_mut(self.sample_values())
+            .zip(indices)
+            .with_max_len(1)
+            .map(|(out, &index)| self.prepare_bytes(index, epoch, mirror, out))
+            .collect::<Result<_>>()?;
+        let blend = mixing.and_then(|mixing| mixing.apply_to_bytes(&mut pixels, self.size));
+        let mixed = mixing.map(|mixing| mixing.labels(&labels));
+        Ok(PixelBatch { pixels, flips, blend, indices: indices.to_vec(), labels, mixed })
+    }
+
+    /// The labels of a batch, and how its images are mixed.
+    fn labels_and_mixing(&self, indices: &[usize], epoch: u64) -> Result<(Vec<u32>, Option<Mixing>)> {
+        let samples: Vec<&Sample> = indices.iter().map(|&i| Ok(self.sample(i, epoch)?.1)).collect::<Result<_>>()?;
+        let mixing = self.augmenter.as_ref().filter(|augmenter| augmenter.copies() == 0);
+        let mixing = mixing.and_then(|a| a.mixing(samples.iter().map(|sample| sample.id.as_str()), epoch, self.size));
+        Ok((samples.iter().map(|sample| sample.label).collect(), mixing))
     }
 
     /// Writes the network inputs of one sample.
@@ -231,17 +282,43 @@ impl Shared {
         self.with_pixels(index, epoch, |pixels| normalize(pixels, &self.contract.normalization, out))
     }
 
+    /// Writes the pixels of one sample. Unless it is to `mirror` them, mirrorings that may come last are returned.
+    fn prepare_bytes(&self, index: usize, epoch: u64, mirror: bool, out: &mut [u8]) -> Result<Flips> {
+        let leave = |actions: &mut Vec<Action>| if mirror { Flips::default() } else { Flips::take(actions) };
+        self.with_changed(index, epoch, leave, |pixels, flips| match pixels {
+            Pixels::U8(values) if values.len() == out.len() => {
+                out.copy_from_slice(values);
+                Ok(flips)
+            }
+            _ => bail!("{} pixel values are no {} bytes; this is a bug in ft", pixels.len(), out.len()),
+        })
+    }
+
     /// Hands over what the network sees of an index, not yet normalised.
     fn with_pixels<T>(&self, index: usize, epoch: u64, then: impl FnOnce(&Pixels) -> Result<T>) -> Result<T> {
+        self.with_changed(index, epoch, |_| Flips::default(), |pixels, _| then(pixels))
+    }
+
+    /// [`Self::with_pixels`] without the mirrorings that `leave` takes out of the changes.
+    fn with_changed<T>(
+        &self,
+        index: usize,
+        epoch: u64,
+        leave: impl FnOnce(&mut Vec<Action>) -> Flips,
+        then: impl FnOnce(&Pixels, Flips) -> Result<T>,
+    ) -> Result<T> {
         let (place, sample, epoch) = self.sample(index, epoch)?;
         let Some(augmenter) = self.augmenter.as_ref().filter(|_| epoch > 0) else {
-            return self.with_fitted(place, sample, then);
+            return self.with_fitted(place, sample, |fitted| then(fitted, Flips::default()));
         };
+        let mut actions = augmenter.actions(&sample.id, epoch, self.size);
+        let flips = leave(&mut actions);
+        let changed = |pixels| actions.iter().fold(pixels, |pixels, action| action.apply(pixels, self.size));
         if augmenter.crops_photo() {
             let fitted = self.fit(sample, |photo| augmenter.crop(&sample.id, epoch, photo))?;
-            return then(&augmenter.apply(fitted, self.size, &sample.id, epoch));
+            return then(&changed(fitted), flips);
         }
-        self.with_fitted(place, sample, |fitted| then(&augmenter.apply(fitted.clone(), self.size, &sample.id, epoch)))
+        self.with_fitted(place, sample, |fitted| then(&changed(fitted.clone()), flips))
     }
 
     /// Hands over the fitted photo, from memory where it is kept.
@@ -264,44 +341,5 @@ impl Shared {
             Some(part) => fit_part(&image, part, self.size, &self.contract).with_context(what),
             None => fit(&image, self.size, &self.contract).with_context(what),
         }
-    }
-}
-
-/// The batches of one epoch. Dropping it early stops the work in the background.
-pub struct Batches {
-    receiver: Option<Receiver<Result<Batch>>>,
-    producer: Option<JoinHandle<()>>,
-}
-
-impl Batches {
-    /// Stops and waits for the background thread.
-    fn finish(&mut self) {
-        // Without a receiver the next send fails, which ends the thread.
-        self.receiver = None;
-        if let Some(producer) = self.producer.take() {
-            let _ = producer.join();
-        }
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Result<Batch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.receiver.as_ref()?.recv().ok();
-        if !matches!(batch, Some(Ok(_))) {
-            self.receiver = None;
-            let crashed = self.producer.take().is_some_and(|producer| producer.join().is_err());
-            if batch.is_none() && crashed {
-                return Some(Err(anyhow::anyhow!("the thread that prepares batches crashed; please report this")));
-            }
-        }
-        batch
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.finish();
     }
 }

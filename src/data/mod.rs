@@ -1,5 +1,6 @@
 //! Photos: catalogue, check, split, decode, preprocess, batches, feature cache.
 
+pub mod ahead;
 pub mod archives;
 pub mod audit;
 pub mod augment;

@@ -55,6 +55,22 @@ pub struct Preprocessing {
     pub fit: Fit,
 }
 
+impl Preprocessing {
+    /// Whether fitted photos have 8-bit pixels; else they have floats.
+    pub fn gives_bytes(&self) -> bool {
+        self.antialias || self.interpolation == Interpolation::Nearest
+    }
+}
+
+/// [`normalize`] of 8-bit pixels as a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByteInputs {
+    /// The network inputs that the values 0..=255 become, 256 for each channel of the network.
+    pub table: Vec<f32>,
+    /// The channel of a pixel (0 red, 1 green, 2 blue) that each channel of the network is made of.
+    pub order: [u32; 3],
+}
+
 /// Mean of the ImageNet photos that the Caffe models were trained on; red, green, blue.
 const CAFFE_RGB_MEAN: [f32; 3] = [123.68, 116.779, 103.939];
 
@@ -94,7 +110,7 @@ impl Region {
 pub fn fit(image: &RgbImage, size: usize, contract: &Preprocessing) -> Result<Pixels> {
     let plan = Plan::new(image.dimensions(), size, contract.fit)?;
     let (width, height) = plan.resized;
-    if contract.antialias || contract.interpolation == Interpolation::Nearest {
+    if contract.gives_bytes() {
         let resized = resize_u8(image, width, height, contract.interpolation);
         return Ok(Pixels::U8(plan.crop(resized.into_raw())));
     }
@@ -178,6 +194,19 @@ pub fn preprocess(image: &RgbImage, size: usize, contract: &Preprocessing, out: 
 }
 
 impl Normalization {
+    /// What [`normalize`] makes of each 8-bit value, to the last bit.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn of_bytes(&self) -> Result<ByteInputs> {
+        let grey: Vec<u8> = (0..=u8::MAX).flat_map(|value| [value; 3]).collect();
+        let mut inputs = vec![0f32; grey.len()];
+        normalize(&Pixels::U8(grey), self, &mut inputs)?;
+        let channel = |channel: usize| inputs.iter().skip(channel).step_by(3).copied();
+        let order = if *self == Self::Caffe { [2, 1, 0] } else { [0, 1, 2] };
+        Ok(ByteInputs { table: [0, 1, 2].into_iter().flat_map(channel).collect(), order })
+    }
+
     /// The pixels that network inputs came from: undoes [`normalize`], to look at what a network sees. Values that no pixel
     /// can have (bicubic resizes and mixtures may give some) are rounded and limited to 0..=255.
     pub fn pixels_of(&self, inputs: &[f32]) -> Vec<u8> {

@@ -124,7 +124,7 @@ fn devices() -> Vec<DeviceFacts> {
         driver,
         reason: Some(reason),
     };
-    let cuda = match Device::new_cuda(0) {
+    let cuda = match ops::open_cuda(0) {
         Ok(device) => of_device(&device),
         Err(_) if !cfg!(feature = "cuda") => {
             let reason = "this ft was built without it (cargo build --release --features cuda)".to_owned();
@@ -132,7 +132,7 @@ fn devices() -> Vec<DeviceFacts> {
         }
         Err(error) => not("cuda", nvidia_name(), nvidia_driver(), first_line(&error)),
     };
-    let metal = match Device::new_metal(0) {
+    let metal = match ops::open_metal() {
         Ok(device) => of_device(&device),
         Err(_) if !cfg!(feature = "metal") => {
             let reason = "this ft was built without it (cargo build --release --features metal, on a Mac)".to_owned();
@@ -143,7 +143,7 @@ fn devices() -> Vec<DeviceFacts> {
     vec![of_device(&Device::Cpu), cuda, metal]
 }
 
-fn first_line(error: &candle_core::Error) -> String {
+fn first_line(error: &anyhow::Error) -> String {
     error.to_string().lines().next().unwrap_or("it cannot be opened").to_owned()
 }
 

@@ -12,6 +12,9 @@ use crate::ops::{Backend, Bf16Support, Precision, bf16_support};
 
 /// All that is checked: an operation, or one of the gradients that its backward half gives. The hook takes these names.
 pub const NAMES: &[&str] = &[
+    "data.pixels",
+    "data.blend",
+    "data.features",
     "conv2d",
     "conv2d.packed",
     "conv2d.backward_input",

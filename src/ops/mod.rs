@@ -19,16 +19,19 @@ mod batch_norm;
 mod binary;
 mod conv2d;
 mod dense;
+mod devices;
 mod dropout;
 mod hardware;
 mod kernels;
 mod loss;
 mod max_pool;
 mod pad;
+mod pixels;
 mod precision;
 mod product;
 mod shape;
 mod subsample;
+mod upload;
 mod window;
 
 pub use activation::{
@@ -47,6 +50,7 @@ pub use batch_norm::{
 pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
+pub use devices::{cuda_devices, device_model, free_memory, open_cuda, open_metal};
 pub use dropout::{dropout, dropout_backward};
 pub use hardware::{
     Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,
@@ -57,8 +61,10 @@ pub use loss::{
 };
 pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
 pub use pad::{zero_pad, zero_pad_backward};
+pub use pixels::{PixelInputs, blended_with_previous, mirrored};
 pub use precision::{Precision, cast};
 pub use subsample::{Subsample, subsample, subsample_backward};
+pub use upload::{Upload, Uploadable, Uploader};
 pub use window::Pool;
 
 use candle_core::Device;

@@ -40,6 +40,12 @@ pub struct Environment {
     pub threads: usize,
     /// `cpu`, `cuda` or `metal`.
     pub device: String,
+    /// Name of its hardware, where it is known.
+    #[serde(default)]
+    pub device_hardware: Option<String>,
+    /// Why it was not a GPU that seemed to be there.
+    #[serde(default)]
+    pub device_reason: Option<String>,
     /// Commit of the git repository in which the command was given, if it was in one.
     pub git_commit: Option<String>,
     /// The branch that was checked out there, if one was.
@@ -95,6 +101,8 @@ impl Environment {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
             device: device.to_owned(),
+            device_hardware: None,
+            device_reason: None,
             git_branch: git_text(&["symbolic-ref", "--short", "--quiet", "HEAD"]),
             git_changes: changes.lines().take(CHANGES).map(str::to_owned).collect(),
             git_changes_omitted: changes.lines().count().saturating_sub(CHANGES),

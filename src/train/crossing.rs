@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor, WithDType};
 use half::bf16;
 
 use crate::models::Network;
+use crate::ops::{Upload, Uploader};
 
 /// A layer's output for one photo.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +34,27 @@ impl Part {
         }
     }
 
+    /// The shape of so many photos.
+    fn dims(&self, photos: usize) -> Vec<usize> {
+        std::iter::once(photos).chain(self.shape.iter().copied()).collect()
+    }
+
     /// A batch from the numbers of each photo.
     fn read(&self, numbers: &[&[u8]], device: &Device) -> Result<Tensor> {
-        let dims: Vec<usize> = std::iter::once(numbers.len()).chain(self.shape.iter().copied()).collect();
+        let dims = self.dims(numbers.len());
         Ok(match self.dtype {
             DType::BF16 => Tensor::from_vec(read(numbers, bf16::from_le_bytes), dims, device)?,
             _ => Tensor::from_vec(read(numbers, f32::from_le_bytes), dims, device)?,
         })
+    }
+
+    /// [`Self::read`], on its way to a device.
+    fn upload(&self, numbers: &[&[u8]], uploader: &Uploader) -> Result<Upload> {
+        let dims = self.dims(numbers.len());
+        match self.dtype {
+            DType::BF16 => uploader.upload(read(numbers, bf16::from_le_bytes), &dims),
+            _ => uploader.upload(read(numbers, f32::from_le_bytes), &dims),
+        }
     }
 }
 
@@ -86,8 +101,34 @@ impl Crossing {
     /// # Errors
     /// If a record is too short.
     pub fn tensors(&self, records: &[&[u8]], device: &Device) -> Result<Vec<Tensor>> {
+        self.each_part(records, |part, numbers| part.read(numbers, device))
+    }
+
+    /// [`Self::tensors`], on their way to a device.
+    ///
+    /// # Errors
+    /// If a record is too short, or the device has no room.
+    pub fn uploads(&self, records: &[&[u8]], uploader: &Uploader) -> Result<Vec<Upload>> {
+        self.each_part(records, |part, numbers| part.upload(numbers, uploader))
+    }
+
+    /// Tensors of zeros for so many photos.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn zeros(&self, photos: usize, device: &Device) -> Result<Vec<Tensor>> {
+        self.parts.iter().map(|part| Ok(Tensor::zeros(part.dims(photos), part.dtype, device)?)).collect()
+    }
+
+    /// Whether a device can choose among the tensors of so many photos: candle's kernels count the values with 32 bits.
+    pub fn is_indexable(&self, photos: usize) -> bool {
+        self.parts.iter().all(|part| u32::try_from(part.dims(photos).iter().product::<usize>()).is_ok())
+    }
+
+    /// Calls `take` with each part and what the records say of it.
+    fn each_part<R>(&self, records: &[&[u8]], take: impl Fn(&Part, &[&[u8]]) -> Result<R>) -> Result<Vec<R>> {
         let mut rest = records.to_vec();
-        let mut tensors = Vec::with_capacity(self.parts.len());
+        let mut taken = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             let mut numbers = Vec::with_capacity(rest.len());
             for record in &mut rest {
@@ -95,9 +136,9 @@ impl Crossing {
                 numbers.push(own);
                 *record = others;
             }
-            tensors.push(part.read(&numbers, device)?);
+            taken.push(take(part, &numbers)?);
         }
-        Ok(tensors)
+        Ok(taken)
     }
 }
 

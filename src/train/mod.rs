@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod crossing;
+pub mod device_data;
 pub mod early_stopping;
 pub mod ema;
 pub mod fit;

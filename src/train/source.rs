@@ -1,6 +1,7 @@
 //! Where batches come from: photos, or the cached outputs of the frozen first half.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
@@ -8,6 +9,7 @@ use candle_core::{Device, Tensor};
 pub use crate::data::augment::Mixed;
 
 use super::crossing::Crossing;
+use super::device_data::{DeviceData, FeaturePath, PhotoPath};
 use crate::data::augment::Augmenter;
 use crate::data::dataset::Sample;
 use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
@@ -57,7 +59,10 @@ fn options(size: usize, contract: &Preprocessing, cache_bytes: usize) -> LoaderO
 pub struct PhotoSource {
     loader: Loader,
     size: usize,
+    contract: Preprocessing,
     device: Device,
+    /// How photos get to the device; none if they are prepared on the CPU.
+    path: Option<PhotoPath>,
 }
 
 impl PhotoSource {
@@ -69,8 +74,7 @@ impl PhotoSource {
         cache_bytes: usize,
         device: &Device,
     ) -> Result<Self> {
-        let loader = Loader::new(samples, options(size, contract, cache_bytes))?;
-        Ok(Self { loader, size, device: device.clone() })
+        Self::open(Loader::new(samples, options(size, contract, cache_bytes))?, size, contract, device)
     }
 
     /// The same for training photos, which `augmenter` changes.
@@ -82,8 +86,20 @@ impl PhotoSource {
         augmenter: Augmenter,
         device: &Device,
     ) -> Result<Self> {
-        let loader = Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?;
-        Ok(Self { loader, size, device: device.clone() })
+        Self::open(Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?, size, contract, device)
+    }
+
+    fn open(loader: Loader, size: usize, contract: &Preprocessing, device: &Device) -> Result<Self> {
+        let source = Self { loader, size, contract: contract.clone(), device: device.clone(), path: None };
+        source.with_device_data(DeviceData::from_env()?)
+    }
+
+    /// The same photos on their way to the device as `choice` says, whatever the environment does.
+    ///
+    /// # Errors
+    /// If the device has no room for what it needs.
+    pub fn with_device_data(self, choice: DeviceData) -> Result<Self> {
+        Ok(Self { path: PhotoPath::new(choice, self.size, &self.contract, &self.device)?, ..self })
     }
 
     /// Whether each epoch shows the photos differently, so that nothing made of them can be kept.
@@ -108,6 +124,9 @@ impl Source for PhotoSource {
     }
 
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>> {
+        if let Some(path) = &self.path {
+            return path.batches(&self.loader, order, batch_size, epoch);
+        }
         let batches = self.loader.augmented_batches(order.to_vec(), batch_size, epoch)?;
         Ok(Box::new(batches.map(|batch| self.tensor(batch?))))
     }
@@ -126,11 +145,12 @@ pub trait Watcher {
 
 /// Outputs of the frozen first half, computed once for each photo and read from a memory-mapped file.
 pub struct CachedSource {
-    features: FeatureReader,
+    features: Arc<FeatureReader>,
     labels: Vec<u32>,
     cut: usize,
-    crossing: Crossing,
+    crossing: Arc<Crossing>,
     device: Device,
+    path: FeaturePath,
 }
 
 impl CachedSource {
@@ -162,19 +182,24 @@ impl CachedSource {
                 build(writer, network, cut, &crossing, photos, batch_size, watcher)?
             }
         };
-        Ok(Self { features, labels: photos.loader.labels(), cut, crossing, device: network.device().clone() })
+        let (features, crossing, device) = (Arc::new(features), Arc::new(crossing), network.device().clone());
+        let (path, note) = FeaturePath::open(DeviceData::from_env()?, &features, &crossing, &device)?;
+        note.iter().for_each(|note| watcher.log(note));
+        Ok(Self { features, labels: photos.loader.labels(), cut, crossing, device, path })
+    }
+
+    /// The same features on their way to the device as `choice` says, whatever the environment does.
+    ///
+    /// # Errors
+    /// If the device cannot make a stream.
+    pub fn with_device_data(self, choice: DeviceData) -> Result<Self> {
+        let (path, _) = FeaturePath::open(choice, &self.features, &self.crossing, &self.device)?;
+        Ok(Self { path, ..self })
     }
 
     /// Where the cache file lies.
     pub fn path(&self) -> &Path {
         self.features.path()
-    }
-
-    fn batch(&self, indices: &[usize]) -> Result<FeatureBatch> {
-        let records: Vec<&[u8]> = indices.iter().map(|&index| self.features.record(index)).collect();
-        let crossing = self.crossing.tensors(&records, &self.device)?;
-        let label = |&i: &usize| self.labels.get(i).copied().ok_or_else(|| anyhow!("photo {i} has no label"));
-        Ok(FeatureBatch { crossing, labels: indices.iter().map(label).collect::<Result<_>>()?, mixed: None })
     }
 }
 
@@ -211,7 +236,6 @@ impl Source for CachedSource {
     }
 
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize, _epoch: u64) -> Result<Batches<'a>> {
-        let batches: Vec<Vec<usize>> = order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();
-        Ok(Box::new(batches.into_iter().map(|indices| self.batch(&indices))))
+        self.path.batches(&self.features, &self.crossing, &self.labels, &self.device, order, batch_size)
     }
 }

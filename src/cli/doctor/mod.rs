@@ -6,7 +6,8 @@ use anyhow::Result;
 use candle_core::Device;
 use serde::Serialize;
 
-use super::arguments::{DeviceChoice, set_threads};
+use super::DeviceChoice;
+use super::arguments::set_threads;
 use super::output::{print, print_json};
 use crate::doctor::facts::Facts;
 use crate::doctor::history::{self, FirstUse, Outcome, before_first_use};
@@ -41,7 +42,7 @@ without one is checked by the quick form when a command first uses it (FT_DOCTOR
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What to check
-    #[arg(long, value_name = "DEVICE", value_enum, default_value_t)]
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
     /// The short form: every operation over small maps, and two training steps
     #[arg(long)]

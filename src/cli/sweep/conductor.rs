@@ -262,14 +262,9 @@ impl<'s> Conductor<'s> {
         let each = (all / usize::from(self.args.jobs)).max(1);
         let mut arguments: Vec<OsString> = vec!["--runs".into(), self.runs.clone().into()];
         arguments.extend(["--threads".into(), each.to_string().into()]);
-        let device = match machine.device {
-            DeviceChoice::Auto => None,
-            DeviceChoice::Cpu => Some("cpu"),
-            DeviceChoice::Cuda => Some("cuda"),
-            DeviceChoice::Metal => Some("metal"),
-        };
+        let device = Some(machine.device).filter(|device| *device != DeviceChoice::Auto);
         if let Some(device) = device {
-            arguments.extend(["--device".into(), device.into()]);
+            arguments.extend(["--device".into(), device.to_string().into()]);
         }
         if machine.offline {
             arguments.push("--offline".into());

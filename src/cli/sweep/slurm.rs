@@ -60,12 +60,7 @@ fn script(args: &Args, sweep: &Sweep, count: usize) -> Result<String> {
     let mut options = vec![format!("--runs {}", text(&runs))];
     options.extend(args.set.iter().map(|change| format!("--set {}", quoted(change))));
     options.extend(args.data.iter().map(|data| format!("--data {}", quoted(data))));
-    let device = match args.machine.device {
-        DeviceChoice::Auto => None,
-        DeviceChoice::Cpu => Some("cpu"),
-        DeviceChoice::Cuda => Some("cuda"),
-        DeviceChoice::Metal => Some("metal"),
-    };
+    let device = Some(args.machine.device).filter(|device| *device != DeviceChoice::Auto);
     options.extend(device.map(|device| format!("--device {device}")));
     options.extend(args.machine.offline.then(|| "--offline".to_owned()));
     options.extend(args.retry_failed.then(|| "--retry-failed".to_owned()));

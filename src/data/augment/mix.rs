@@ -54,41 +54,63 @@ impl Mixing {
     ///
     /// Inputs are a linear function of pixels, the same for all images, so it does not matter that they are normalised already.
     pub fn apply(&self, inputs: &mut [f32], size: usize, labels: &[u32]) -> Mixed {
-        let image_len = (size * size * 3).max(1);
-        let first_partner: Vec<f32> = inputs.rchunks_exact(image_len).next().unwrap_or_default().to_vec();
-        let mut rest = inputs;
-        // From the end, so that each partner is still as it was.
-        while rest.len() > image_len {
-            let (before, image) = rest.split_at_mut(rest.len() - image_len);
-            let partner = before.get(before.len() - image_len..).unwrap_or_default();
-            self.mix(image, partner, size);
-            rest = before;
+        match *self {
+            Self::Blend { share } => with_previous(inputs, size, |image, partner| blend(image, partner, share)),
+            Self::Paste { part, .. } => with_previous(inputs, size, |image, partner| paste(image, partner, size, part)),
         }
-        self.mix(rest, &first_partner, size);
+        self.labels(labels)
+    }
+
+    /// [`Self::apply`] on 8-bit pixels as far as they can show it: rectangles are pasted, while a blend is returned as the share of it
+    /// that is each image's own.
+    pub fn apply_to_bytes(&self, pixels: &mut [u8], size: usize) -> Option<f32> {
+        match *self {
+            Self::Blend { share } => Some(share),
+            Self::Paste { part, .. } => {
+                with_previous(pixels, size, |image, partner| paste(image, partner, size, part));
+                None
+            }
+        }
+    }
+
+    /// The labels of the partners.
+    pub fn labels(&self, labels: &[u32]) -> Mixed {
         let mut mixed = labels.to_vec();
         if !mixed.is_empty() {
             mixed.rotate_right(1);
         }
         Mixed { labels: mixed, share: self.share() }
     }
+}
 
-    fn mix(&self, image: &mut [f32], partner: &[f32], size: usize) {
-        match *self {
-            Self::Blend { share } => {
-                for (own, other) in image.iter_mut().zip(partner) {
-                    *own = share * *own + (1.0 - share) * other;
-                }
-            }
-            Self::Paste { part, .. } => {
-                let (from, stride) = (part.left as usize * 3, (size * 3).max(1));
-                let rows = image.chunks_exact_mut(stride).zip(partner.chunks_exact(stride));
-                for (own, other) in rows.skip(part.top as usize).take(part.height as usize) {
-                    let pasted = from..from + part.width as usize * 3;
-                    if let (Some(own), Some(other)) = (own.get_mut(pasted.clone()), other.get(pasted)) {
-                        own.copy_from_slice(other);
-                    }
-                }
-            }
+/// Calls `mix(image, partner)` with each image and the one before it, the first with the last; partners are as they were.
+fn with_previous<T: Copy>(inputs: &mut [T], size: usize, mix: impl Fn(&mut [T], &[T])) {
+    let image_len = (size * size * 3).max(1);
+    let first_partner: Vec<T> = inputs.rchunks_exact(image_len).next().unwrap_or_default().to_vec();
+    let mut rest = inputs;
+    // From the end, so that each partner is still as it was.
+    while rest.len() > image_len {
+        let (before, image) = rest.split_at_mut(rest.len() - image_len);
+        let partner = before.get(before.len() - image_len..).unwrap_or_default();
+        mix(image, partner);
+        rest = before;
+    }
+    mix(rest, &first_partner);
+}
+
+fn blend(image: &mut [f32], partner: &[f32], share: f32) {
+    for (own, other) in image.iter_mut().zip(partner) {
+        *own = share * *own + (1.0 - share) * other;
+    }
+}
+
+fn paste<T: Copy>(image: &mut [T], partner: &[T], size: usize, part: Rectangle) {
+    let (from, stride) = (part.left as usize * 3, (size * 3).max(1));
+    let rows = image.chunks_exact_mut(stride).zip(partner.chunks_exact(stride));
+    for (own, other) in rows.skip(part.top as usize).take(part.height as usize) {
+        let pasted = from..from + part.width as usize * 3;
+        if let (Some(own), Some(other)) = (own.get_mut(pasted.clone()), other.get(pasted)) {
+            own.copy_from_slice(other);
         }
     }
 }

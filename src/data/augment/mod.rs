@@ -10,6 +10,7 @@
 mod affine;
 mod colour;
 mod crop;
+mod deferred;
 mod draws;
 mod erasing;
 mod flip;
@@ -19,6 +20,7 @@ mod steps;
 
 pub use affine::{Affine, Fill};
 pub use crop::Rectangle;
+pub use deferred::Flips;
 pub use erasing::Erased;
 pub use mix::{Mixed, Mixing};
 pub use rand_augment::{MAX_MAGNITUDE, Operation};

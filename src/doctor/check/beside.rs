@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::{layer, pointwise, pool, shape};
+use super::{data, layer, pointwise, pool, shape};
 use crate::doctor::cases::{IMAGES, ROWS};
 use crate::doctor::lab::Lab;
 use crate::doctor::reference::update::Update;
@@ -29,6 +29,7 @@ pub fn beside(lab: &mut Lab) -> Result<()> {
     if lab.short() {
         return Ok(());
     }
+    data::run(lab)?;
     vectors(lab)?;
     losses(lab)?;
     for update in [

@@ -2,6 +2,7 @@
 
 mod beside;
 mod conv;
+mod data;
 mod norm;
 mod pointwise;
 mod pool;

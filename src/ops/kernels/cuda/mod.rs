@@ -1,5 +1,5 @@
-//! What only NVIDIA's libraries do: calls of cuBLAS and cuDNN on candle's tensors. Everything here has a composed form that does the same;
-//! builds without the features `cuda` and `cudnn` have that only.
+//! What only NVIDIA's libraries do: calls of cuBLAS and cuDNN on candle's tensors, copies from page-locked memory. Everything here has a
+//! composed or plain form that does the same; builds without the features `cuda` and `cudnn` have that only.
 
 #[cfg(any(feature = "cudnn", test))]
 mod call;
@@ -9,6 +9,8 @@ mod convolution;
 mod cudnn;
 #[cfg(feature = "cuda")]
 mod product;
+#[cfg(feature = "cuda")]
+pub mod transfer;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};

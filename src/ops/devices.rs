@@ -1,0 +1,56 @@
+//! Which devices there are, and how they are opened.
+
+use anyhow::Result;
+use candle_core::Device;
+
+/// Opens a CUDA device by its number.
+///
+/// With a stream of its own: by default candle computes on the stream of whichever thread calls it, and then nothing orders what one
+/// thread began (a pass on a worker, [`super::on_worker`]) with what another goes on with (the update of the weights). One stream for
+/// all threads does, and makes cudarc order it with others by events.
+///
+/// # Errors
+/// If there is none of that number, or the program was built without CUDA.
+pub fn open_cuda(number: usize) -> Result<Device> {
+    Ok(Device::new_cuda_with_stream(number)?)
+}
+
+/// Opens the GPU of a Mac.
+///
+/// # Errors
+/// If there is none, or the program was built without Metal.
+pub fn open_metal() -> Result<Device> {
+    Ok(Device::new_metal(0)?)
+}
+
+/// How many CUDA devices the driver offers.
+///
+/// # Errors
+/// If there is no driver, or the program was built without CUDA.
+pub fn cuda_devices() -> Result<usize> {
+    #[cfg(feature = "cuda")]
+    {
+        let count = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count()?;
+        Ok(usize::try_from(count)?)
+    }
+    #[cfg(not(feature = "cuda"))]
+    anyhow::bail!("this ft was built without CUDA")
+}
+
+/// Name of a CUDA device's hardware.
+pub fn device_model(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().name().ok(),
+        _ => None,
+    }
+}
+
+/// Bytes of a device's own memory that nobody uses; none where it has no memory of its own (the CPU, and GPUs of Macs) or does not tell.
+pub fn free_memory(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        _ => None,
+    }
+}
