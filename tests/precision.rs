@@ -99,5 +99,5 @@ fn a_trained_model_predicts_and_is_judged_in_either() {
         assert!((usual - other).abs() < 0.1, "{choice}: {other}, in f32 {usual}");
         shop.run(&["eval", "--data", "photos", "--no-pictures", "--precision", choice]).code(0);
     }
-    shop.run(&["predict", "photos", "--precision", "bf61"]).code(2).says(&["bf61", "f32, bf16, auto"]);
+    shop.run(&["predict", "photos", "--precision", "bf61"]).code(2).says(&["bf61", "f32, tf32, bf16, auto"]);
 }

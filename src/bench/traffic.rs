@@ -21,7 +21,7 @@ impl Traffic {
     /// Of a step whose activations are kept in this precision; 0 for directions that were not computed.
     pub fn of(step: &StepProfile, precision: Precision) -> Self {
         let value = match precision {
-            Precision::F32 => 4,
+            Precision::F32 | Precision::Tf32 => 4,
             Precision::Bf16 => 2,
         };
         let count = |shape: &[usize]| shape.iter().product::<usize>() as u64;

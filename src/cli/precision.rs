@@ -33,6 +33,7 @@ pub fn resolve(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
 pub fn settle(choice: PrecisionChoice, device: &Device) -> Result<PrecisionChoice> {
     Ok(match resolve(choice, device)? {
         Precision::F32 => PrecisionChoice::F32,
+        Precision::Tf32 => PrecisionChoice::Tf32,
         Precision::Bf16 => PrecisionChoice::Bf16,
     })
 }
@@ -52,10 +53,19 @@ pub fn note(precision: Precision, device: &Device) -> Option<String> {
         Ok(Bf16Support::Fast) => "",
         _ => "; this device has no instructions for them, expect no gain",
     };
-    (precision == Precision::Bf16).then(|| {
-        format!("precision bf16: activations and operands of convolutions are bfloat16, parameters stay f32{gain}")
-    })
+    match precision {
+        Precision::F32 => None,
+        Precision::Tf32 => {
+            Some("precision tf32: factors of products are rounded to 11 bits, all else is f32".to_owned())
+        }
+        Precision::Bf16 => Some(format!(
+            "precision bf16: activations and operands of convolutions are bfloat16, parameters stay f32{gain}"
+        )),
+    }
 }
+
+/// Name of the devices that have them.
+const TENSOR_CORES: &str = "cuda";
 
 fn on(choice: PrecisionChoice, device: &str, support: Bf16Support) -> Result<Precision> {
     match (choice, support) {
@@ -64,6 +74,12 @@ fn on(choice: PrecisionChoice, device: &str, support: Bf16Support) -> Result<Pre
         }
         (PrecisionChoice::Auto, Bf16Support::Fast)
         | (PrecisionChoice::Bf16, Bf16Support::Plain | Bf16Support::Fast) => Ok(Precision::Bf16),
+        // The same generation of tensor cores brought both.
+        (PrecisionChoice::Tf32, Bf16Support::Fast) if device == TENSOR_CORES => Ok(Precision::Tf32),
+        (PrecisionChoice::Tf32, _) => Err(usage(format!(
+            "precision tf32 is of NVIDIA's tensor cores (compute capability 8.0 and later), which this {device} device has not: compute in \
+             f32 or, where it is fast, in bf16 (--precision auto, train.precision=auto)"
+        ))),
         (PrecisionChoice::Bf16, Bf16Support::None) => Err(usage(format!(
             "this {device} device does not compute in bf16 (NVIDIA's do from compute capability 8.0 on): compute in f32 \
              (--precision f32, train.precision=f32), or on another device (--device cpu)"
@@ -79,7 +95,7 @@ mod tests {
     #[test]
     fn auto_is_bf16_only_where_the_device_is_made_for_it() {
         use Bf16Support::{Fast, None, Plain};
-        use PrecisionChoice::{Auto, Bf16, F32};
+        use PrecisionChoice::{Auto, Bf16, F32, Tf32};
         for (choice, support, expected) in [
             (F32, Fast, Precision::F32),
             (F32, None, Precision::F32),
@@ -88,6 +104,7 @@ mod tests {
             (Auto, Fast, Precision::Bf16),
             (Auto, Plain, Precision::F32),
             (Auto, None, Precision::F32),
+            (Tf32, Fast, Precision::Tf32),
         ] {
             assert_eq!(on(choice, "cuda", support).unwrap(), expected, "{choice}, {support:?}");
         }
@@ -99,6 +116,18 @@ mod tests {
         assert!(error.is::<UsageError>());
         let message = error.to_string();
         assert!(message.contains("cuda") && message.contains("--device cpu"), "{message}");
+    }
+
+    #[test]
+    fn tf32_is_for_tensor_cores_only() {
+        for (device, support) in
+            [("cpu", Bf16Support::Fast), ("metal", Bf16Support::Plain), ("cuda", Bf16Support::None)]
+        {
+            let error = on(PrecisionChoice::Tf32, device, support).unwrap_err();
+            assert!(error.is::<UsageError>());
+            let message = error.to_string();
+            assert!(message.contains(device) && message.contains("--precision auto"), "{message}");
+        }
     }
 
     #[test]

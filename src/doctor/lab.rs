@@ -8,7 +8,7 @@ use super::reference::Sum;
 use super::values::Values;
 use super::verdict::{BF16, F32, Growth, Worst, sample, worst};
 use crate::error::{suggestion, usage};
-use crate::ops::{Backend, Bf16Support, Precision, bf16_support};
+use crate::ops::{Backend, Bf16Support, Precision, bf16_support, round_products};
 
 /// All that is checked: an operation, or one of the gradients that its backward half gives. The hook takes these names.
 pub const NAMES: &[&str] = &[
@@ -127,19 +127,25 @@ pub enum Form {
     NativeBf16,
     /// candle's operations, `f32`.
     ComposedF32,
+    /// candle's operations, `f32` whose products may be rounded to TF32: of values that it holds exactly, so that the limits are those of `f32`.
+    ComposedTf32,
     /// candle's operations, maps in bfloat16.
     ComposedBf16,
 }
 
 impl Form {
     /// In the order of the tables.
-    pub const ALL: [Self; 4] = [Self::NativeF32, Self::NativeBf16, Self::ComposedF32, Self::ComposedBf16];
+    pub const ALL: [Self; 5] =
+        [Self::NativeF32, Self::NativeBf16, Self::ComposedF32, Self::ComposedTf32, Self::ComposedBf16];
 
     /// All that a device runs.
     pub fn of(device: &Device) -> &'static [Self] {
         match (Backend::for_device(device), bf16_support(device)) {
-            (Backend::Native, _) => &Self::ALL,
+            (Backend::Native, _) => &[Self::NativeF32, Self::NativeBf16, Self::ComposedF32, Self::ComposedBf16],
             (Backend::Composed, Ok(Bf16Support::None) | Err(_)) => &[Self::ComposedF32],
+            (Backend::Composed, Ok(_)) if device.is_cuda() => {
+                &[Self::ComposedF32, Self::ComposedTf32, Self::ComposedBf16]
+            }
             (Backend::Composed, Ok(_)) => &[Self::ComposedF32, Self::ComposedBf16],
         }
     }
@@ -150,6 +156,7 @@ impl Form {
             Self::NativeF32 => "native kernels, f32",
             Self::NativeBf16 => "native kernels, bf16",
             Self::ComposedF32 => "composed operations, f32",
+            Self::ComposedTf32 => "composed operations, tf32",
             Self::ComposedBf16 => "composed operations, bf16",
         }
     }
@@ -158,7 +165,7 @@ impl Form {
     pub fn backend(self) -> Backend {
         match self {
             Self::NativeF32 | Self::NativeBf16 => Backend::Native,
-            Self::ComposedF32 | Self::ComposedBf16 => Backend::Composed,
+            Self::ComposedF32 | Self::ComposedTf32 | Self::ComposedBf16 => Backend::Composed,
         }
     }
 
@@ -167,6 +174,7 @@ impl Form {
         match self {
             Self::NativeBf16 | Self::ComposedBf16 => Precision::Bf16,
             Self::NativeF32 | Self::ComposedF32 => Precision::F32,
+            Self::ComposedTf32 => Precision::Tf32,
         }
     }
 }
@@ -200,8 +208,9 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// One without results.
+    /// One without results; from now on products are rounded as the form says.
     pub fn new(device: &Device, form: Form, budget: usize, hook: Hook) -> Self {
+        round_products(form.precision());
         Self { device: device.clone(), form, budget, hook, case: String::new(), checks: Vec::new() }
     }
 
@@ -217,7 +226,7 @@ impl Lab {
 
     /// Random values of the form's numbers, the same for every form of the same numbers.
     pub fn draw(&self, name: &str, dims: &[usize]) -> Values {
-        Values::drawn(name, dims, self.short())
+        Values::drawn(name, dims, self.form.precision() != Precision::F32)
     }
 
     /// Values on the device in the numbers of maps.

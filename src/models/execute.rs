@@ -113,6 +113,7 @@ impl Executor<'_> {
         keep: &BTreeSet<usize>,
         requires: &[bool],
     ) -> Result<Forward> {
+        ops::round_products(self.network.precision());
         let mut uses = vec![0usize; self.graph.layers.len()];
         for input in steps.iter().flat_map(|s| &s.inputs) {
             uses[*input] += 1;
@@ -153,7 +154,7 @@ impl Executor<'_> {
 
     /// A layer's output, or its gradient, in the numbers of the network's precision ([`Network::output_type`]).
     pub fn in_precision(&self, layer: usize, value: Tensor) -> Result<Tensor> {
-        if self.network.precision() == Precision::F32 {
+        if self.network.precision() != Precision::Bf16 {
             return Ok(value);
         }
         ops::cast(&value, self.network.output_type(layer))
@@ -260,6 +261,7 @@ impl Executor<'_> {
 
     /// Walks the records backwards from the gradients in `seeds` (by layer).
     pub fn backward(&self, tape: Vec<Record>, seeds: BTreeMap<usize, Tensor>, requires: &[bool]) -> Result<Backward> {
+        ops::round_products(self.network.precision());
         let mut result = Backward { parameters: vec![None; self.parameters.len()], layers: seeds };
         for record in tape.into_iter().rev() {
             let Some(gradient) = result.layers.remove(&record.step.output) else { continue };

@@ -8,6 +8,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
+use super::kernels::cuda;
 use super::product::wide;
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::Window;
@@ -148,7 +149,9 @@ fn separable(input: &Tensor, image: Image, rows: &Tensor, columns: &Tensor) -> R
     let Image { batch, height, width, channels } = image;
     let flat = input.contiguous()?.reshape((batch, height, width * channels))?;
     let high = rows.dim(0)?;
-    let vertical = rows.unsqueeze(0)?.broadcast_matmul(&flat)?.reshape((batch * high, width, channels))?;
-    let both = columns.unsqueeze(0)?.broadcast_matmul(&vertical)?;
-    Ok(both.reshape((batch, high, columns.dim(0)?, channels))?)
+    let rows = rows.unsqueeze(0)?;
+    let vertical = cuda::exactly(|| rows.broadcast_matmul(&flat))?.reshape((batch * high, width, channels))?;
+    let columns = columns.unsqueeze(0)?;
+    let both = cuda::exactly(|| columns.broadcast_matmul(&vertical))?;
+    Ok(both.reshape((batch, high, columns.dim(1)?, channels))?)
 }

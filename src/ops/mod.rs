@@ -62,7 +62,7 @@ pub use loss::{
 pub use max_pool::{MaxPoolIndices, global_max_pool, max_pool, max_pool_backward};
 pub use pad::{zero_pad, zero_pad_backward};
 pub use pixels::{PixelInputs, blended_with_previous, mirrored};
-pub use precision::{Precision, cast};
+pub use precision::{Precision, cast, round_products};
 pub use subsample::{Subsample, subsample, subsample_backward};
 pub use upload::{Upload, Uploadable, Uploader};
 pub use window::Pool;

@@ -169,6 +169,8 @@ pub enum PrecisionChoice {
     /// Single precision. The default.
     #[default]
     F32,
+    /// Single precision, but factors of products are rounded to 11 bits on NVIDIA's tensor cores; there only.
+    Tf32,
     /// Activations and the operands of convolutions are bfloat16; parameters and sums stay single precision.
     Bf16,
     /// `bf16` where the processor has instructions for it, else `f32`.
@@ -293,7 +295,7 @@ impl Train {
 words!(OptimizerKind: Adam = "adam", Adamw = "adamw", Sgd = "sgd", Rmsprop = "rmsprop");
 words!(LossKind: Softmax = "softmax", Sigmoid = "sigmoid");
 words!(Convention: Keras = "keras", Torch = "torch");
-words!(PrecisionChoice: F32 = "f32", Bf16 = "bf16", Auto = "auto");
+words!(PrecisionChoice: F32 = "f32", Tf32 = "tf32", Bf16 = "bf16", Auto = "auto");
 words!(DecayScope: Kernels = "kernels", All = "all");
 words!(ClipScope: Global = "global", Parameter = "parameter");
 

@@ -24,8 +24,11 @@ fn tensor(name: &str, dims: &[usize], dtype: DType) -> Tensor {
     formula_input(name, dims).to_dtype(dtype).expect("type")
 }
 
-/// Kernel, stride, padding, channels in and out, height and width: around and below the sizes of tiles, blocks and vectors.
-fn convolutions() -> Vec<([usize; 2], usize, Padding, [usize; 2], [usize; 2])> {
+/// Kernel, stride, padding, channels in and out, height and width.
+type Case = ([usize; 2], usize, Padding, [usize; 2], [usize; 2]);
+
+/// Around and below the sizes of tiles, blocks and vectors.
+fn convolutions() -> Vec<Case> {
     let symmetric = Padding::symmetric;
     vec![
         ([1, 1], 1, Padding::NONE, [1, 1], [1, 1]),

@@ -106,7 +106,7 @@ fn operations(findings: &Findings, facts: &Facts) -> String {
             continue;
         }
         let instructions = match form {
-            Form::ComposedF32 | Form::ComposedBf16 => String::new(),
+            Form::ComposedF32 | Form::ComposedTf32 | Form::ComposedBf16 => String::new(),
             Form::NativeF32 | Form::NativeBf16 => format!(", {}", facts.instructions),
         };
         text += &format!(

@@ -13,7 +13,9 @@ use crate::doctor::reference::{Map, Sum, loss};
 use crate::doctor::values::Values;
 use crate::doctor::verdict::Growth;
 use crate::models::Op;
-use crate::ops::{self, CrossEntropy, LossConvention, Padding, Pool, Reduction, SigmoidCrossEntropy, Subsample};
+use crate::ops::{
+    self, CrossEntropy, LossConvention, Padding, Pool, Precision, Reduction, SigmoidCrossEntropy, Subsample,
+};
 use crate::recipe::Convention;
 use crate::train::optimizer::{Optimizer, OptimizerConfig, Rule};
 
@@ -26,7 +28,8 @@ const CLASSES: usize = 1000;
 /// If the device refuses.
 pub fn beside(lab: &mut Lab) -> Result<()> {
     maps(lab)?;
-    if lab.short() {
+    // The rest is `f32` in any precision, and has been tried in that.
+    if lab.form.precision() != Precision::F32 {
         return Ok(());
     }
     data::run(lab)?;

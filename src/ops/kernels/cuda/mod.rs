@@ -47,3 +47,29 @@ pub fn compute_capability(device: &Device) -> Result<(i32, i32)> {
 pub fn compute_capability(_: &Device) -> Result<(i32, i32)> {
     anyhow::bail!("this build of ft has no CUDA")
 }
+
+/// Whether products of `f32` matrices may round their factors to TF32; of all devices, since candle has one switch.
+#[cfg(feature = "cuda")]
+pub fn round_products(allowed: bool) {
+    candle_core::cuda_backend::set_gemm_reduced_precision_f32(allowed);
+}
+
+/// Does what must not be rounded, whatever [`round_products`] says.
+#[cfg(feature = "cuda")]
+pub fn exactly<T>(compute: impl FnOnce() -> T) -> T {
+    let allowed = candle_core::cuda_backend::gemm_reduced_precision_f32();
+    round_products(false);
+    let result = compute();
+    round_products(allowed);
+    result
+}
+
+/// Does it: this build never rounds.
+#[cfg(not(feature = "cuda"))]
+pub fn exactly<T>(compute: impl FnOnce() -> T) -> T {
+    compute()
+}
+
+/// Nothing: this build knows no CUDA.
+#[cfg(not(feature = "cuda"))]
+pub fn round_products(_allowed: bool) {}
