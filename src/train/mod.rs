@@ -17,6 +17,7 @@ pub mod plateau;
 pub mod predict;
 pub mod ranking;
 pub mod schedule;
+pub mod shared;
 pub mod source;
 pub mod state;
 pub mod step;

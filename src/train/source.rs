@@ -43,6 +43,11 @@ pub trait Source {
     /// The first layer that the network has to compute.
     fn cut(&self) -> usize;
 
+    /// Whether photos of a batch are mixed with each other, so that none can be had without the others.
+    fn mixes_photos(&self) -> bool {
+        false
+    }
+
     /// The photos with the given indices, in this order, in batches of `batch_size` (the last may be smaller).
     ///
     /// `epoch` counts from 1 and decides what augmentation makes of them; 0 is evaluation: nothing is augmented.
@@ -58,6 +63,8 @@ pub struct PhotoSource {
     loader: Loader,
     size: usize,
     device: Device,
+    /// Whether augmentation mixes photos of a batch.
+    mixes: bool,
 }
 
 impl PhotoSource {
@@ -70,7 +77,7 @@ impl PhotoSource {
         device: &Device,
     ) -> Result<Self> {
         let loader = Loader::new(samples, options(size, contract, cache_bytes))?;
-        Ok(Self { loader, size, device: device.clone() })
+        Ok(Self { loader, size, device: device.clone(), mixes: false })
     }
 
     /// The same for training photos, which `augmenter` changes.
@@ -82,8 +89,9 @@ impl PhotoSource {
         augmenter: Augmenter,
         device: &Device,
     ) -> Result<Self> {
+        let mixes = augmenter.mixes();
         let loader = Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?;
-        Ok(Self { loader, size, device: device.clone() })
+        Ok(Self { loader, size, device: device.clone(), mixes })
     }
 
     /// Whether each epoch shows the photos differently, so that nothing made of them can be kept.
@@ -105,6 +113,10 @@ impl Source for PhotoSource {
 
     fn cut(&self) -> usize {
         0
+    }
+
+    fn mixes_photos(&self) -> bool {
+        self.mixes
     }
 
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>> {
