@@ -7,6 +7,7 @@ use candle_core::Device;
 use clap::{Args, ValueEnum};
 
 use super::precision;
+use crate::parallel::Ranks;
 use crate::recipe::PrecisionChoice;
 
 /// On what to compute.
@@ -28,7 +29,15 @@ impl DeviceChoice {
     /// # Errors
     /// As [`Self::open`]; if the device does not compute what it should.
     pub fn ready(self) -> Result<Device> {
-        let device = self.open()?;
+        self.ready_for(0)
+    }
+
+    /// [`Self::ready`] for one of several processes of the machine: with GPUs each has its own, as far as there are enough.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready_for(self, process: usize) -> Result<Device> {
+        let device = self.open_for(process)?;
         super::doctor::first_use(&device)?;
         Ok(device)
     }
@@ -38,9 +47,13 @@ impl DeviceChoice {
     /// # Errors
     /// If it was asked for by name and is not there, or the program was built without it.
     pub fn open(self) -> Result<Device> {
+        self.open_for(0)
+    }
+
+    fn open_for(self, process: usize) -> Result<Device> {
         use candle_core::utils::{cuda_is_available, metal_is_available};
         let cuda = || {
-            Device::new_cuda(0)
+            Device::new_cuda(process % cuda_devices())
                 .context("cannot use the CUDA device: it needs an NVIDIA GPU and a build with `--features cuda`; or use --device cpu")
         };
         let metal = || {
@@ -82,6 +95,28 @@ impl MachineArgs {
     pub fn set_threads(&self) -> Result<()> {
         set_threads(self.threads)
     }
+
+    /// The same for one of several ranks: unless the user says how many, those that may use the same processors share them.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn set_threads_among(&self, ranks: &Ranks) -> Result<()> {
+        if ranks.is_alone() || self.threads.is_some() || std::env::var_os("RAYON_NUM_THREADS").is_some() {
+            return self.set_threads();
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (processors / ranks.place().sharing_processors.max(1)).clamp(1, 1024);
+        set_threads(u16::try_from(threads).ok())
+    }
+}
+
+/// How many NVIDIA GPUs there are; 1 if that cannot be told, so that opening the first says what is wrong.
+fn cuda_devices() -> usize {
+    #[cfg(feature = "cuda")]
+    let count = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count().ok();
+    #[cfg(not(feature = "cuda"))]
+    let count = None::<i32>;
+    count.and_then(|count| usize::try_from(count).ok()).map_or(1, |count| count.max(1))
 }
 
 /// Sets the number of threads of the program; to be called before anything is computed.

@@ -13,11 +13,19 @@ use crate::error::{UsageError, describe, say};
 pub struct AlreadyTold {
     /// Whether all that went wrong was wrong usage.
     pub usage: bool,
+    message: String,
+}
+
+impl AlreadyTold {
+    /// Wrong usage that another process tells of.
+    pub fn usage() -> Self {
+        Self { usage: true, message: "another process tells why".to_owned() }
+    }
 }
 
 impl fmt::Display for AlreadyTold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this has been told already")
+        f.write_str(&self.message)
     }
 }
 
@@ -49,23 +57,25 @@ impl Ranks {
         if who.is_empty() {
             return outcome;
         }
+        let messages: Vec<String> = who.iter().map(|(text, ranks)| self.told(text, ranks)).collect();
         if self.is_first() {
-            who.iter().for_each(|(text, ranks)| self.tell(text, ranks));
+            messages.iter().for_each(|message| say(message));
         }
         // A rank that ends with an error may end the first one before it has spoken.
         self.wait_for_all()?;
-        Err(AlreadyTold { usage: who.keys().all(|text| text.starts_with(USAGE)) }.into())
+        let usage = who.keys().all(|text| text.starts_with(USAGE));
+        Err(AlreadyTold { usage, message: messages.join("\n") }.into())
     }
 
-    fn tell(&self, text: &str, ranks: &[usize]) {
+    /// What went wrong, with the ranks to which it happened unless it happened to all.
+    fn told(&self, text: &str, ranks: &[usize]) -> String {
         let (_, message) = text.split_once('\n').unwrap_or(("", text));
         if ranks.len() == self.size() {
-            say(message);
-            return;
+            return message.to_owned();
         }
         let host = |rank: &usize| self.place().hosts.get(*rank).cloned().unwrap_or_default();
         let names: Vec<String> = ranks.iter().map(|rank| format!("rank {rank} ({})", host(rank))).collect();
-        say(&format!("{}: {message}", names.join(", ")));
+        format!("{}: {message}", names.join(", "))
     }
 
     /// Does `work` on the first rank of each machine before the others, which then find what it has fetched or written.

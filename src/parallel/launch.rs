@@ -56,15 +56,28 @@ mod tests {
         let slurm = with(&[("SLURM_NTASKS", "8"), ("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "5")]).unwrap();
         assert_eq!((slurm.launcher, slurm.rank, slurm.size), ("srun", 5, 8));
         // One daemon of mpirun on each of 2 machines, 4 ranks on each.
-        let both = [("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_PROCID", "1"), ("OMPI_COMM_WORLD_SIZE", "8"), ("OMPI_COMM_WORLD_RANK", "6")];
+        let both = [
+            ("SLURM_STEP_NUM_TASKS", "2"),
+            ("SLURM_PROCID", "1"),
+            ("OMPI_COMM_WORLD_SIZE", "8"),
+            ("OMPI_COMM_WORLD_RANK", "6"),
+        ];
         assert_eq!(with(&both).unwrap().size, 8);
     }
 
     #[test]
     fn one_process_is_none_whatever_was_asked_for() {
         assert_eq!(with(&[]), None);
-        assert_eq!(with(&[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")]), None, "a shell or batch script in an allocation");
-        assert_eq!(with(&[("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]), None, "srun -n1");
+        assert_eq!(
+            with(&[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")]),
+            None,
+            "a shell or batch script in an allocation"
+        );
+        assert_eq!(
+            with(&[("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]),
+            None,
+            "srun -n1"
+        );
         assert_eq!(with(&[("OMPI_COMM_WORLD_SIZE", "1"), ("OMPI_COMM_WORLD_RANK", "0")]), None);
         assert_eq!(with(&[("OMPI_COMM_WORLD_SIZE", "many"), ("OMPI_COMM_WORLD_RANK", "0")]), None);
         assert_eq!(with(&[("PMI_SIZE", "4"), ("PMI_RANK", "1"), (ALONE, "1")]), None, "meant to be on its own");

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use agreement::AlreadyTold;
 pub use share::Share;
@@ -58,6 +60,9 @@ pub trait Transport: Send + Sync {
 
     /// Ends all ranks at once; a transport without such a power does nothing.
     fn abort(&self, _code: u8) {}
+
+    /// Leaves in order, after the last exchange.
+    fn finish(&self) {}
 }
 
 /// Where a rank runs.
@@ -189,7 +194,8 @@ impl Ranks {
     pub fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
         let Some(transport) = self.others() else { return Ok(vec![own.to_vec()]) };
         // Lengths below 2^53 are whole numbers as f64.
-        let lengths: Vec<usize> = self.gather_f64(&[own.len() as f64])?.into_iter().flatten().map(|n| n as usize).collect();
+        let lengths: Vec<usize> =
+            self.gather_f64(&[own.len() as f64])?.into_iter().flatten().map(|n| n as usize).collect();
         sums::gather_uneven(transport, own, &lengths)
     }
 
@@ -199,7 +205,9 @@ impl Ranks {
     /// If another rank is gone, or sends no text.
     pub fn gather_texts(&self, own: &str) -> Result<Vec<String>> {
         let all = self.gather_bytes(own.as_bytes())?;
-        all.into_iter().map(|bytes| String::from_utf8(bytes).context("a rank has sent something that is no text")).collect()
+        all.into_iter()
+            .map(|bytes| String::from_utf8(bytes).context("a rank has sent something that is no text"))
+            .collect()
     }
 
     /// What the first rank says; the text of the others does not matter.
@@ -261,11 +269,45 @@ impl Ranks {
         format!("rank {rank} ({})", self.place.hosts.get(rank).map_or("unknown machine", String::as_str))
     }
 
+    /// Leaves the group in order, when all ranks do.
+    pub fn leave(&self) {
+        if let Some(transport) = &self.transport {
+            transport.finish();
+        }
+    }
+
     /// Ends all ranks at once.
     pub fn abort(&self, code: u8) {
         if let Some(transport) = &self.transport {
             transport.abort(code);
         }
+    }
+
+    /// What `work` makes of each item, in their order; each rank works on its share of them. `work` gives one result for each item.
+    ///
+    /// # Errors
+    /// If `work` fails, or another rank is gone.
+    pub fn share_out<I, T: Serialize + DeserializeOwned>(
+        &self,
+        items: &[I],
+        work: impl FnOnce(&[I]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        if self.is_alone() {
+            return work(items);
+        }
+        let own = items.get(self.share_of(items.len()).range()).unwrap_or_default();
+        let all = self.gather_bytes(&serde_json::to_vec(&work(own)?)?)?;
+        let mut results = Vec::with_capacity(items.len());
+        for bytes in all {
+            results.extend(serde_json::from_slice::<Vec<T>>(&bytes).context("a rank has sent something unreadable")?);
+        }
+        ensure!(
+            results.len() == items.len(),
+            "{} results for {} items; this is a bug in ft",
+            results.len(),
+            items.len()
+        );
+        Ok(results)
     }
 
     /// The transport, where there is anybody to reach.

@@ -15,7 +15,7 @@ struct World {
     rank: usize,
     size: usize,
     /// MPI ends with it. Locked during each exchange: passes run on worker threads, and MPI was promised one caller at a time.
-    universe: Mutex<Universe>,
+    universe: Mutex<Option<Universe>>,
 }
 
 /// Starts MPI; to be called once.
@@ -30,15 +30,18 @@ pub fn start() -> Result<Arc<dyn Transport>> {
         "this MPI library cannot be called from several threads (it offers {threading:?}); build it with MPI_THREAD_SERIALIZED"
     );
     let world = universe.world();
-    let number = |value: i32, what: &str| usize::try_from(value).with_context(|| format!("MPI gives {value} as {what}"));
+    let number =
+        |value: i32, what: &str| usize::try_from(value).with_context(|| format!("MPI gives {value} as {what}"));
     let (rank, size) = (number(world.rank(), "the rank")?, number(world.size(), "the number of ranks")?);
-    Ok(Arc::new(World { rank, size, universe: Mutex::new(universe) }))
+    Ok(Arc::new(World { rank, size, universe: Mutex::new(Some(universe)) }))
 }
 
 impl World {
-    fn with<T>(&self, work: impl FnOnce(&SimpleCommunicator) -> T) -> T {
+    fn with(&self, work: impl FnOnce(&SimpleCommunicator)) -> Result<()> {
         let universe = self.universe.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&universe.world())
+        let universe = universe.as_ref().context("MPI has ended already; this is a bug in ft")?;
+        work(&universe.world());
+        Ok(())
     }
 }
 
@@ -56,17 +59,19 @@ impl Transport for World {
     }
 
     fn exchange(&self, outgoing: &[u8], incoming: &mut [u8]) -> Result<()> {
-        self.with(|world| world.all_to_all_into(outgoing, incoming));
-        Ok(())
+        self.with(|world| world.all_to_all_into(outgoing, incoming))
     }
 
     fn gather(&self, own: &[u8], all: &mut [u8]) -> Result<()> {
-        self.with(|world| world.all_gather_into(own, all));
-        Ok(())
+        self.with(|world| world.all_gather_into(own, all))
     }
 
     fn abort(&self, code: u8) {
         // Not through the lock: a worker thread may hold it for ever, waiting for a rank that never comes.
         SimpleCommunicator::world().abort(code.into());
+    }
+
+    fn finish(&self) {
+        *self.universe.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

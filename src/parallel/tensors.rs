@@ -21,7 +21,9 @@ impl Ranks {
         let mut bucket: Vec<(String, Tensor)> = Vec::new();
         let mut values: Vec<f32> = Vec::new();
         for (name, tensor) in tensors {
-            if let Some(sum) = transport.sum_on_device(&tensor).with_context(|| format!("the sum of {name} over all ranks"))? {
+            if let Some(sum) =
+                transport.sum_on_device(&tensor).with_context(|| format!("the sum of {name} over all ranks"))?
+            {
                 sums.insert(name, sum);
                 continue;
             }

@@ -92,7 +92,12 @@ pub fn run<T: Send>(size: usize, workers: usize, work: impl Fn(Ranks) -> Result<
     Ok(std::thread::scope(|scope| {
         let rank = |(pool, channels): (rayon::ThreadPool, Channels)| {
             scope.spawn(move || {
-                pool.install(|| work(Ranks::join(Arc::new(channels), &Introduction { host: "here".to_owned(), ..Introduction::default() })?))
+                pool.install(|| {
+                    work(Ranks::join(
+                        Arc::new(channels),
+                        &Introduction { host: "here".to_owned(), ..Introduction::default() },
+                    )?)
+                })
             })
         };
         let started: Vec<_> = pools.into_iter().zip(Channels::connected(size)).map(rank).collect();
@@ -185,7 +190,10 @@ mod tests {
         let outcomes = run(3, 1, |ranks| ranks.ensure_same("the recipe", if ranks.rank() == 2 { "b" } else { "a" }));
         for outcome in outcomes.unwrap() {
             let message = outcome.unwrap_err().to_string();
-            assert!(message.contains("the recipe") && message.contains("a on rank 0") && message.contains("b on rank 2"), "{message}");
+            assert!(
+                message.contains("the recipe") && message.contains("a on rank 0") && message.contains("b on rank 2"),
+                "{message}"
+            );
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod predict;
 pub mod ranking;
 pub mod schedule;
 pub mod shared;
+pub mod shared_cache;
 pub mod source;
 pub mod state;
 pub mod step;

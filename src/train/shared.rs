@@ -60,7 +60,8 @@ pub(super) fn shared_batches<'a>(
 /// The photos of a share, out of a whole batch.
 fn narrowed(batch: FeatureBatch, share: Share) -> Result<FeatureBatch> {
     let range = share.read();
-    let labels = |labels: &[u32]| labels.get(range.clone()).context("a share outside of its batch").map(<[u32]>::to_vec);
+    let labels =
+        |labels: &[u32]| labels.get(range.clone()).context("a share outside of its batch").map(<[u32]>::to_vec);
     let narrow = |tensor: &Tensor| Ok(tensor.narrow(0, range.start, range.len())?.contiguous()?);
     let mixed = match &batch.mixed {
         Some(Mixed { labels: others, share }) => Some(Mixed { labels: labels(others)?, share: *share }),

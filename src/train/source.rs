@@ -156,25 +156,17 @@ impl CachedSource {
         batch_size: usize,
         watcher: &mut dyn Watcher,
     ) -> Result<Self> {
-        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
-        let cut = network.first_half_end();
-        let crossing = Crossing::of(network, cut);
-        // Another version of ft may round differently.
-        let version = env!("CARGO_PKG_VERSION");
-        // Other instructions sum in another order: features of theirs are not those that would be computed here.
-        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
-        let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
-        let key = sha256(key.as_bytes());
-        let features = match cache.open_or_create(&key, crossing.record_bytes(), photos.len())? {
+        let key = CacheKey::new(key, network, photos)?;
+        let features = match key.open(cache)? {
             Opened::Ready(features) => features,
             Opened::Build(writer) => {
                 if let Some(reason) = writer.reason() {
                     watcher.log(reason);
                 }
-                build(writer, network, cut, &crossing, photos, batch_size, watcher)?
+                build(writer, network, &key, photos, batch_size, watcher)?
             }
         };
-        Ok(Self { features, labels: photos.loader.labels(), cut, crossing, device: network.device().clone() })
+        Ok(key.source(features, network, photos))
     }
 
     /// Where the cache file lies.
@@ -190,11 +182,55 @@ impl CachedSource {
     }
 }
 
+/// What the cached outputs of a first half are of: everything that they depend on.
+pub(super) struct CacheKey {
+    hash: String,
+    cut: usize,
+    crossing: Crossing,
+    photos: usize,
+}
+
+impl CacheKey {
+    /// Of `photos` that depend on what `key` names.
+    pub fn new(key: &str, network: &Network, photos: &PhotoSource) -> Result<Self> {
+        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
+        let cut = network.first_half_end();
+        let crossing = Crossing::of(network, cut);
+        // Another version of ft may round differently.
+        let version = env!("CARGO_PKG_VERSION");
+        // Other instructions sum in another order: features of theirs are not those that would be computed here.
+        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
+        let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
+        Ok(Self { hash: sha256(key.as_bytes()), cut, crossing, photos: photos.len() })
+    }
+
+    /// The file, or the beginning of it.
+    pub fn open(&self, cache: &FeatureCache) -> Result<Opened> {
+        cache.open_or_create(&self.hash, self.record_bytes(), self.photos)
+    }
+
+    /// Bytes of a photo's record.
+    pub fn record_bytes(&self) -> usize {
+        self.crossing.record_bytes()
+    }
+
+    /// The source that reads `features`.
+    pub fn source(self, features: FeatureReader, network: &Network, photos: &PhotoSource) -> CachedSource {
+        let Self { cut, crossing, .. } = self;
+        CachedSource { features, labels: photos.loader.labels(), cut, crossing, device: network.device().clone() }
+    }
+}
+
+/// The records of a batch of photos.
+pub(super) fn records(network: &Network, key: &CacheKey, batch: &FeatureBatch) -> Result<Vec<Vec<u8>>> {
+    let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
+    key.crossing.records(&network.forward_to(key.cut, images)?)
+}
+
 fn build(
     mut writer: FeatureWriter,
     network: &Network,
-    cut: usize,
-    crossing: &Crossing,
+    key: &CacheKey,
     photos: &PhotoSource,
     batch_size: usize,
     watcher: &mut dyn Watcher,
@@ -202,9 +238,7 @@ fn build(
     let order: Vec<usize> = (0..photos.len()).collect();
     let mut done = 0;
     for batch in photos.batches(&order, batch_size, 0)? {
-        let batch = batch?;
-        let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
-        for record in crossing.records(&network.forward_to(cut, images)?)? {
+        for record in records(network, key, &batch?)? {
             writer.append(done, &record)?;
             done += 1;
         }
