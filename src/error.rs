@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The user asked for something that cannot be: an unknown name, a bad key or value. Exit code 2.
 ///
@@ -67,5 +68,38 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Writes a line to stderr. Unlike `eprintln!`, a closed stderr (`ft recipe … 2>&1 | head`) is no reason to panic: the
 /// work goes on.
 pub fn say(line: &str) {
+    if !is_silent() {
+        complain(line);
+    }
+}
+
+/// Of several processes that work together, one speaks.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`say`] says nothing.
+pub fn be_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process leaves speaking to another.
+pub fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
+/// Writes a line to stderr, silent or not: what has gone wrong here.
+pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The error and its causes, a line each.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Some libraries repeat their cause in their own message.
+        if !text.contains(&cause) {
+            text.push_str(&format!("\n  because: {cause}"));
+        }
+    }
+    text
 }

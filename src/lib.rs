@@ -16,6 +16,7 @@ pub mod files;
 pub mod hub;
 pub mod models;
 pub mod ops;
+pub mod parallel;
 pub mod random;
 pub mod recipe;
 pub mod report;

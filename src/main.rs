@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use ft::cli::{Cli, StdoutClosed};
-use ft::error::{UsageError, say};
+use ft::error::{UsageError, describe};
+use ft::parallel::AlreadyTold;
 
 /// Training allocates and frees the same large buffers in each step; the system's allocator would give their pages back
 /// and fault them in again every time.
@@ -29,34 +30,34 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version arrive here too, with code 0. A closed pipe is no reason to complain.
-            let _ = e.print();
+            if !ft::cli::leaves_talking_to_first() {
+                let _ = e.print();
+            }
             return ExitCode::from(if e.use_stderr() { WRONG_USAGE } else { 0 });
         }
     };
     match std::panic::catch_unwind(|| ft::cli::run(&cli)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(e)) if e.is::<StdoutClosed>() => ExitCode::SUCCESS,
-        Ok(Err(e)) => {
-            say(&describe(&e));
-            ExitCode::from(if e.is::<UsageError>() { WRONG_USAGE } else { FAILED })
-        }
+        Ok(Ok(())) => end(0),
+        Ok(Err(e)) if e.is::<StdoutClosed>() => end(0),
+        Ok(Err(e)) => match e.downcast_ref::<AlreadyTold>() {
+            Some(told) => end(if told.usage { WRONG_USAGE } else { FAILED }),
+            None => fail(&describe(&e), if e.is::<UsageError>() { WRONG_USAGE } else { FAILED }),
+        },
         Err(_) => {
             let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            say(&format!("error: a mistake in ft, please report it: {message}"));
-            ExitCode::from(FAILED)
+            fail(&format!("error: a mistake in ft, please report it: {message}"), FAILED)
         }
     }
 }
 
-/// The error and its causes, a line each.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}");
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        // Some libraries repeat their cause in their own message.
-        if !text.contains(&cause) {
-            text.push_str(&format!("\n  because: {cause}"));
-        }
-    }
-    text
+/// The end to which all processes come that work together, if there are several.
+fn end(code: u8) -> ExitCode {
+    ft::cli::leave();
+    ExitCode::from(code)
+}
+
+/// The end of this process, and of those that work with it.
+fn fail(message: &str, code: u8) -> ExitCode {
+    ft::cli::fail(message, code);
+    ExitCode::from(code)
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::device::DeviceChoice;
 use super::precision;
+use crate::parallel::Ranks;
 use crate::recipe::PrecisionChoice;
 
 /// What a command may use of the machine.
@@ -30,6 +31,19 @@ impl MachineArgs {
     /// If the threads cannot be started.
     pub fn set_threads(&self) -> Result<()> {
         set_threads(self.threads)
+    }
+
+    /// The same for one of several ranks: unless the user says how many, those that may use the same processors share them.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn set_threads_among(&self, ranks: &Ranks) -> Result<()> {
+        if ranks.is_alone() || self.threads.is_some() || std::env::var_os("RAYON_NUM_THREADS").is_some() {
+            return self.set_threads();
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (processors / ranks.place().sharing_processors.max(1)).clamp(1, 1024);
+        set_threads(u16::try_from(threads).ok())
     }
 }
 

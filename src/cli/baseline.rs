@@ -5,7 +5,8 @@ use anyhow::Result;
 use super::{TrainingArgs, training};
 use crate::error::usage;
 use crate::models::Architecture;
-use crate::recipe::load;
+use crate::parallel::Ranks;
+use crate::recipe::{Recipe, load};
 use crate::weights;
 
 /// The recipe behind every baseline, and its network.
@@ -34,7 +35,12 @@ pub struct Args {
 ///
 /// # Errors
 /// A usage error for what is wrong with the arguments; any other for what fails.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
+    training::run(&ranks.agree(recipe(args))?, &args.training, ranks)
+}
+
+/// The plain recipe, changed as the arguments ask.
+fn recipe(args: &Args) -> Result<Recipe> {
     let model = Architecture::find(&args.model)?.name;
     let model = model.as_str();
     let mut overrides = Vec::new();
@@ -58,5 +64,5 @@ pub fn run(args: &Args) -> Result<()> {
         // What the plain network is expected to reach says nothing about another one.
         recipe.expected = None;
     }
-    training::run(&recipe, &args.training)
+    Ok(recipe)
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::interrupt;
-use crate::error::{Interrupted, say};
+use crate::error::{Interrupted, is_silent, say};
 use crate::train::source::Watcher;
 
 /// Time between two plain lines of the same piece of work.
@@ -27,7 +27,7 @@ pub struct Console {
 impl Default for Console {
     fn default() -> Self {
         let now = Instant::now();
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = std::io::stderr().is_terminal() && !is_silent();
         Self { terminal, bar: None, what: String::new(), total: 0, started: now, last_line: now }
     }
 }

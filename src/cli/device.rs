@@ -55,6 +55,16 @@ impl DeviceChoice {
         Ok(selected)
     }
 
+    /// The device of one of several processes of a machine, counted from 0: with NVIDIA GPUs each has its own, as far as there are enough.
+    pub fn for_process(self, process: usize) -> Self {
+        match (self, ops::cuda_devices().unwrap_or(0)) {
+            (choice, 0) => choice,
+            (Self::Cuda(first), count) if process > 0 => Self::Cuda((first + process) % count),
+            (Self::Auto, count) if process > 0 => Self::Cuda(process % count),
+            (choice, _) => choice,
+        }
+    }
+
     /// Opens the device.
     ///
     /// # Errors

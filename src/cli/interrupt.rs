@@ -32,6 +32,15 @@ pub fn install() -> Result<()> {
     .context("cannot listen to Ctrl-C")
 }
 
+/// The same, and SIGUSR1 asks to stop too: `mpirun` passes it on to all ranks, where it ends them soon after a SIGTERM or Ctrl-C
+/// of its own.
+pub fn install_among_ranks() -> Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&REQUESTED))
+        .context("cannot listen to SIGUSR1")?;
+    install()
+}
+
 /// Whether the user asked to stop.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)

@@ -6,14 +6,16 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::arguments::{MachineArgs, RunsArgs, TrainingArgs};
+use super::conduct::read_photos;
 use super::console::Console;
 use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
 use super::sources::Sources;
-use super::training::{check_training, read_photos};
+use super::training::check_training;
 use super::{interrupt, precision};
 use crate::error::say;
 use crate::models::Network;
+use crate::parallel::Ranks;
 use crate::recipe::{PrecisionChoice, Recipe, load};
 use crate::report::plot::{Axis, Chart, Figure, Mark, Series, Style};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
@@ -132,7 +134,7 @@ impl Args {
 
 fn test(recipe: &Recipe, prepared: &mut Prepared, range: Range, mut console: Console) -> Result<Curve> {
     let Prepared { dataset, description, network, device, .. } = prepared;
-    let manifest = read_photos(dataset, &mut console)?;
+    let manifest = read_photos(dataset, &mut console, &Ranks::alone())?;
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let phases = phases(recipe);
@@ -146,7 +148,8 @@ fn test(recipe: &Recipe, prepared: &mut Prepared, range: Range, mut console: Con
             ));
         }
     }
-    let sources = Sources::open(recipe, dataset, &manifest, description, network, device, &mut console)?;
+    let sources =
+        Sources::open(recipe, dataset, &manifest, description, network, device, &Ranks::alone(), &mut console)?;
     lr_find(recipe, network, sources.train.as_ref(), &objective, range, &mut Watched { console })
 }
 

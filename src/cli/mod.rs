@@ -5,6 +5,7 @@ mod baseline;
 mod bench;
 mod board;
 mod completions;
+mod conduct;
 mod console;
 mod data;
 mod device;
@@ -12,6 +13,7 @@ mod doctor;
 mod eval;
 mod explain;
 mod faithfulness;
+mod follow;
 mod help;
 mod init;
 mod interrupt;
@@ -24,6 +26,7 @@ mod precision;
 mod predict;
 mod prepare;
 mod quickstart;
+mod ranks;
 mod recipe;
 mod recorder;
 mod report;
@@ -41,6 +44,7 @@ use clap::{Parser, Subcommand};
 pub use arguments::{MachineArgs, RunsArgs, TrainingArgs};
 pub use device::{DeviceChoice, Selected};
 pub use output::{StdoutClosed, print, print_json, table};
+pub use ranks::{fail, leave, leaves_talking_to_first};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -125,13 +129,17 @@ pub enum Command {
 /// A [`crate::error::UsageError`] for what cannot be asked, [`StdoutClosed`] if nobody reads the output any more, any other error for
 /// what failed.
 pub fn run(cli: &Cli) -> Result<()> {
+    let ranks = match ranks::join(&cli.command)? {
+        ranks::Part::Command(ranks) => ranks,
+        ranks::Part::Nothing => return Ok(()),
+    };
     match &cli.command {
         Command::Quickstart(args) => quickstart::run(args),
         Command::Init(args) => init::run(args),
-        Command::Recipe(args) => recipe::run(args),
-        Command::Resume(args) => resume::run(args),
+        Command::Recipe(args) => recipe::run(args, &ranks),
+        Command::Resume(args) => resume::run(args, &ranks),
         Command::Sweep(args) => sweep::run(args),
-        Command::Baseline(args) => baseline::run(args),
+        Command::Baseline(args) => baseline::run(args, &ranks),
         Command::LrFind(args) => lr_find::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Eval(args) => eval::run(args),

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::output::{Column, print, print_json, table};
 use super::training::Finished;
 use super::{TrainingArgs, training};
+use crate::parallel::Ranks;
 use crate::recipe::{EMBEDDED, Recipe, load, load_preset, presets};
 
 const EXAMPLES: &str = "\
@@ -36,11 +37,18 @@ pub struct Args {
 ///
 /// # Errors
 /// A usage error for what is wrong with the recipe; any other for what fails.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     if args.list {
         return list(args.training.json);
     }
-    training::run(&load_with(args)?, &args.training)
+    training::run(&ranks.agree(load_with(args))?, &args.training, ranks)
+}
+
+impl Args {
+    /// Whether recipes are listed only.
+    pub(super) fn lists(&self) -> bool {
+        self.list
+    }
 }
 
 /// Runs a recipe without a word about its result, which is returned.
@@ -48,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(super) fn train(args: &Args) -> Result<Finished> {
-    training::train(&load_with(args)?, &args.training)
+    training::train(&load_with(args)?, &args.training, &Ranks::alone())
 }
 
 /// The recipe with its preset and what the command line changes.

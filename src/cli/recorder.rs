@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::conduct::Shows;
 use super::console::Console;
 use super::interrupt;
 use crate::files::sha256_file;
@@ -129,11 +130,6 @@ impl<'a> Recorder<'a> {
         self.origin.seconds
     }
 
-    /// Where it shows things.
-    pub fn console(&mut self) -> &mut Console {
-        &mut self.console
-    }
-
     /// Gives the console back when training is over.
     pub fn into_console(self) -> Console {
         self.console
@@ -161,6 +157,12 @@ impl<'a> Recorder<'a> {
             self.console.log(&format!("warning: the curves are not up to date: {error:#}"));
         }
         self.drawing += started.elapsed();
+    }
+}
+
+impl Shows for Recorder<'_> {
+    fn console(&mut self) -> &mut Console {
+        &mut self.console
     }
 }
 

@@ -7,15 +7,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
+use super::conduct::{prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
-use super::training::{Resumed, Session, check_training, read_photos, shown_name};
-use super::{DeviceChoice, MachineArgs, RunsArgs, interrupt, output, precision, sweep};
+use super::training::{Resumed, Session, check_training, log_ranks, shown_name};
+use super::{DeviceChoice, MachineArgs, RunsArgs, follow, interrupt, output, precision, sweep};
 use crate::data::check::Manifest;
 use crate::error::{say, usage};
 use crate::files::sha256_file;
+use crate::parallel::Ranks;
 use crate::recipe::{Recipe, load};
-use crate::runs::{self, Environment, Restored, Resumption, RunWriter, States, file};
+use crate::runs::{self, Environment, RankRecord, Restored, Resumption, RunWriter, States, file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,35 +53,59 @@ pub struct Args {
 /// # Errors
 /// A usage error if the run has finished, is going on, or is not what it was: another recipe, other photos or weights. Any other
 /// for what fails.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let started = Instant::now();
-    args.machine.set_threads()?;
-    let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
-    sweep::attach(None)?;
-    refuse_finished(&run)?;
-    let name = shown_name(&run);
-    let environment = runs::read_environment(run.folder())?;
-    let selected = device(args.machine.device, environment.as_ref()).select_ready()?;
-    let device = selected.device.clone();
+    args.machine.set_threads_among(ranks)?;
+    // The first rank has the run's lock and finds what others cannot: which run is the latest one.
+    let run = ranks.agree(if ranks.is_first() { take(args).map(Some) } else { Ok(None) })?;
+    let own = run.as_ref().map(|run| (run.folder().display().to_string(), shown_name(run))).unwrap_or_default();
+    let folder = PathBuf::from(ranks.from_first(&own.0)?);
+    let name = ranks.from_first(&own.1)?;
+    let environment = ranks.agree(runs::read_environment(&folder))?;
+    let device = device(args.machine.device, environment.as_ref());
     let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
-    let recipe = precision::settled(&read_recipe(&run, data.as_deref())?, &device)?;
     let mut console = Console::default();
-    console.log(&format!("run {}", run.folder().display()));
-    console.log(&selected.line());
-    let restored = States::of(run.folder()).newest(&mut |line| say(line))?;
-    refuse_changed_recipe(&run, restored.as_ref())?;
-
-    let mut prepared = prepare(&recipe, args.machine.offline, &device, &mut console).with_context(|| {
-        format!("what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH", run.id())
+    console.log(&format!("run {}", folder.display()));
+    // All read the state before the first rank changes anything in the folder.
+    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, data.as_deref()))?;
+    let state = restored.as_ref().map_or("none", |restored| restored.name.as_str());
+    ranks.agree(ranks.ensure_same("the saved state", state))?;
+    let (recipe, mut prepared, selected) = prepare_among(ranks, device, |device| {
+        let recipe = precision::settled(&recipe, device)?;
+        let prepared = prepare(&recipe, args.machine.offline, device, &mut console);
+        let prepared = prepared.with_context(|| {
+            format!("what {name} trained with cannot be had; for photos that lie elsewhere now there is --data PATH")
+        })?;
+        check_training(&recipe, &prepared)?;
+        Ok((recipe, prepared))
     })?;
-    check_training(&recipe, &prepared)?;
-    let now = Environment::collect(output::device_name(&device), prepared.weights.clone());
+    let now =
+        run.as_ref().map(|_| Environment::collect(output::device_name(&prepared.device), prepared.weights.clone()));
+    let then = environment.as_ref().zip(now.as_ref());
+    ranks.agree(then.map_or(Ok(()), |(then, now)| refuse_other_weights(then, now)))?;
+    if ranks.is_alone() {
+        interrupt::install()?
+    } else {
+        interrupt::install_among_ranks()?
+    }
+    let manifest = read_photos(&mut prepared.dataset, &mut console, ranks);
+    let known = restored.as_ref().map(|restored| &restored.origin.data_sha256);
+    let known = known.or(environment.as_ref().map(|environment| &environment.data_sha256));
+    let manifest = ranks.agree(manifest.and_then(|manifest| same_photos(&folder, known, &prepared, manifest)))?;
+    let stopped = ranks.any(interrupt::requested())?;
+    let stopped_before = || {
+        ensure!(!stopped, "stopped before training went on; the run is as it was (ft resume {name})");
+        Ok(())
+    };
+    ranks.agree(stopped_before())?;
+    let (Some(run), Some(now)) = (run, now) else {
+        return follow::conduct(&recipe, prepared, Resumed { manifest, restored }, ranks);
+    };
     let mut environment = environment.unwrap_or_else(|| now.clone());
-    refuse_other_weights(&environment, &now)?;
-    interrupt::install()?;
-    let manifest = same_photos(&run, &environment, restored.as_ref(), &mut prepared, &mut console)?;
-    ensure!(!interrupt::requested(), "stopped before training went on; the run is as it was (ft resume {name})");
+    environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
+    log_ranks(&console, ranks);
+    console.log(&selected.line());
     if data.is_some() || environment.data_root.is_none() {
         environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     }
@@ -98,10 +124,27 @@ pub fn run(args: &Args) -> Result<()> {
         threads: now.threads,
         state: restored.as_ref().map(|restored| restored.name.clone()),
         epoch: epochs,
+        ranks: ranks.size(),
     })?;
-    Session { recipe: &recipe, run, name, environment, console, started }
+    Session { recipe: &recipe, run, name, environment, console, started, ranks: ranks.clone() }
         .conduct(prepared, Some(Resumed { manifest, restored }))?
         .report(&recipe, args.json)
+}
+
+/// Takes up the run that is meant.
+fn take(args: &Args) -> Result<RunWriter> {
+    let run = RunWriter::open(&find(&args.runs.runs, &args.run)?)?;
+    sweep::attach(None)?;
+    refuse_finished(&run)?;
+    Ok(run)
+}
+
+/// The run's recipe and its newest whole state, if there is one.
+fn recipe_and_state(folder: &Path, data: Option<&str>) -> Result<(Recipe, Option<Restored>)> {
+    let recipe = read_recipe(folder, data)?;
+    let restored = States::of(folder).newest(&mut |line| say(line))?;
+    refuse_changed_recipe(folder, restored.as_ref())?;
+    Ok((recipe, restored))
 }
 
 /// The folder of the run. `latest` is the newest one, whatever has become of it: to go on with an older one instead would
@@ -151,15 +194,15 @@ fn enter(environment: Option<&Environment>) {
     }
 }
 
-fn read_recipe(run: &RunWriter, data: Option<&str>) -> Result<Recipe> {
-    let path = run.path(file::RECIPE);
+fn read_recipe(run: &Path, data: Option<&str>) -> Result<Recipe> {
+    let path = run.join(file::RECIPE);
     let text = path.to_str().context("the path of the run is no UTF-8 text")?;
     let data = data.map(|data| format!("data.source={}", toml::Value::String(data.to_owned())));
     load(text, &data.into_iter().collect::<Vec<_>>())
 }
 
-fn refuse_changed_recipe(run: &RunWriter, restored: Option<&Restored>) -> Result<()> {
-    let path = run.path(file::RECIPE);
+fn refuse_changed_recipe(run: &Path, restored: Option<&Restored>) -> Result<()> {
+    let path = run.join(file::RECIPE);
     match restored {
         Some(restored) if restored.origin.recipe_sha256 != sha256_file(&path)? => Err(usage(format!(
             "{} has changed since the run was stopped; undo that, or start a new run with it: ft recipe {}",
@@ -180,30 +223,25 @@ fn refuse_other_weights(then: &Environment, now: &Environment) -> Result<()> {
     }
 }
 
-/// Reads every photo once more and refuses other photos than those of the run.
+/// Refuses other photos than those of the run, whose hashes are `known`.
 fn same_photos(
-    run: &RunWriter,
-    environment: &Environment,
-    restored: Option<&Restored>,
-    prepared: &mut Prepared,
-    console: &mut Console,
+    run: &Path,
+    known: Option<&BTreeMap<String, String>>,
+    prepared: &Prepared,
+    manifest: Manifest,
 ) -> Result<Manifest> {
-    let manifest = read_photos(&mut prepared.dataset, console)?;
-    let known = restored.map_or(&environment.data_sha256, |restored| &restored.origin.data_sha256);
     let now = manifest.split_hashes();
     // Killed before the photos were looked at, a run can go on with any.
-    if known.is_empty() || *known == now {
-        return Ok(manifest);
-    }
+    let Some(known) = known.filter(|known| !known.is_empty() && **known != now) else { return Ok(manifest) };
     let other: Vec<&str> =
         now.iter().filter(|(split, hash)| known.get(*split) != Some(hash)).map(|e| e.0.as_str()).collect();
-    let differences = differences(&run.path(file::DATA), &manifest).unwrap_or_default();
+    let differences = differences(&run.join(file::DATA), &manifest).unwrap_or_default();
     Err(usage(format!(
         "the photos in {} are not those of the run (split {}):{differences}\n  put them back, say where they lie now with --data PATH, \
          or start a new run: ft recipe {}",
         prepared.dataset.root.display(),
         other.join(", "),
-        run.path(file::RECIPE).display()
+        run.join(file::RECIPE).display()
     )))
 }
 

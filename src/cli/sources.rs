@@ -13,9 +13,11 @@ use crate::data::split::Split;
 use crate::download;
 use crate::error::Interrupted;
 use crate::models::Network;
+use crate::parallel::Ranks;
 use crate::recipe::Recipe;
 use crate::train::checkpoint::ModelDescription;
-use crate::train::source::{CachedSource, PhotoSource, Source};
+use crate::train::shared_cache::open_or_build_among;
+use crate::train::source::{PhotoSource, Source};
 
 /// Decoded photos are kept in memory up to this size, for networks that see them in every epoch.
 const PHOTO_MEMORY: usize = 2 << 30;
@@ -32,6 +34,7 @@ impl Sources {
     ///
     /// # Errors
     /// If there are no training photos, a photo cannot be read, or the cache cannot be written; [`Interrupted`] if the user stops it.
+    #[allow(clippy::too_many_arguments)] // what photos depend on
     pub fn open(
         recipe: &Recipe,
         dataset: &Dataset,
@@ -39,9 +42,10 @@ impl Sources {
         description: &ModelDescription,
         network: &Network,
         device: &Device,
+        ranks: &Ranks,
         console: &mut Console,
     ) -> Result<Self> {
-        let opener = Opener { recipe, dataset, manifest, description, network, device };
+        let opener = Opener { recipe, dataset, manifest, description, network, device, ranks };
         let train = opener.open(Split::Train, console)?.context("there are no training photos")?;
         Ok(Self { train, val: opener.open(Split::Val, console)? })
     }
@@ -71,6 +75,7 @@ struct Opener<'a> {
     description: &'a ModelDescription,
     network: &'a Network,
     device: &'a Device,
+    ranks: &'a Ranks,
 }
 
 impl Opener<'_> {
@@ -144,8 +149,8 @@ impl Opener<'_> {
         }
         console.begin(&format!("frozen half, {}", split.name()), photos.len());
         let batch_size = self.recipe.train.evaluation_batch_size;
-        let source =
-            CachedSource::open_or_build(&cache, &key, self.network, photos, batch_size, console).map_err(cache_hint)?;
+        let source = open_or_build_among(self.ranks, &cache, &key, self.network, photos, batch_size, console);
+        let source = source.map_err(cache_hint)?;
         console.end();
         console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
         Ok(Box::new(source))

@@ -3,68 +3,89 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use candle_core::Device;
+use anyhow::{Result, anyhow, ensure};
 
+use super::conduct::{Course, Halved, Predicted, prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
-use super::sources::Sources;
-use super::{TrainingArgs, board, interrupt, output, precision, sweep};
-use crate::data::check::{Manifest, check};
-use crate::data::dataset::{Dataset, Sample};
+use super::{TrainingArgs, board, follow, interrupt, output, precision, sweep};
+use crate::data::check::Manifest;
+use crate::data::dataset::Dataset;
 use crate::data::split::Split;
 use crate::data::{catalogue, drawn};
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
 use crate::models::summary;
 use crate::ops::Precision;
+use crate::parallel::Ranks;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
-use crate::runs::{self, Environment, Prediction, Restored, RunResult, RunWriter, file, tensorboard};
-use crate::train::checkpoint::{self, ModelDescription};
-use crate::train::fit::{Fitted, argmax, predict_all};
+use crate::runs::{self, Environment, RankRecord, Restored, RunResult, RunWriter, file, tensorboard};
+use crate::train::checkpoint;
+use crate::train::fit::Fitted;
 use crate::train::layer_lr::parameter_options;
 use crate::train::objective::Objective;
-use crate::train::observer::Observer;
 use crate::train::pace::needs_validation;
 use crate::train::phases::{frozen_throughout, phases};
-use crate::train::source::{PhotoSource, Source};
 use crate::train::state::Origin;
-use crate::train::trainer::{Stopped, Trainer};
+use crate::train::trainer::Stopped;
 
 /// Runs the recipe and prints its result.
 ///
 /// # Errors
 /// Whatever stops it; once the run folder exists the error is recorded there too.
-pub fn run(recipe: &Recipe, args: &TrainingArgs) -> Result<()> {
-    train(recipe, args)?.report(recipe, args.json)
+pub fn run(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Result<()> {
+    if !ranks.is_first() {
+        return follow::train(recipe, args, ranks);
+    }
+    train(recipe, args, ranks)?.report(recipe, args.json)
 }
 
-/// Runs the recipe.
+/// Runs the recipe as the first of its ranks.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn train(recipe: &Recipe, args: &TrainingArgs) -> Result<Finished> {
+pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Result<Finished> {
     let started = Instant::now();
-    args.machine.set_threads()?;
-    let selected = args.machine.device.select_ready()?;
-    let device = selected.device.clone();
-    let recipe = &precision::settled(recipe, &device)?;
+    args.machine.set_threads_among(ranks)?;
     let mut console = Console::default();
-    let prepared = prepare(recipe, args.machine.offline, &device, &mut console)?;
-    check_training(recipe, &prepared)?;
+    let (recipe, prepared, selected) = prepare_among(ranks, args.machine.device, |device| {
+        let recipe = precision::settled(recipe, device)?;
+        let prepared = prepare(&recipe, args.machine.offline, device, &mut console)?;
+        check_training(&recipe, &prepared)?;
+        Ok((recipe, prepared))
+    })?;
+    let recipe = &recipe;
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     sweep::attach(Some(run.folder()))?;
     console.log(&format!("run {}", run.folder().display()));
+    log_ranks(&console, ranks);
     console.log(&selected.line());
-    let mut environment = Environment::collect(output::device_name(&device), prepared.weights.clone());
+    let mut environment = Environment::collect(output::device_name(&prepared.device), prepared.weights.clone());
     (environment.device_hardware, environment.device_reason) = (selected.hardware, selected.reason);
+    environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
-    interrupt::install()?;
+    if ranks.is_alone() {
+        interrupt::install()?
+    } else {
+        interrupt::install_among_ranks()?
+    }
     let name = shown_name(&run);
-    Session { recipe, run, name, environment, console, started }.conduct(prepared, None)
+    Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }.conduct(prepared, None)
+}
+
+/// Says who trains together.
+pub(super) fn log_ranks(console: &Console, ranks: &Ranks) {
+    if ranks.is_alone() {
+        return;
+    }
+    let mut hosts: Vec<&str> = ranks.place().hosts.iter().map(String::as_str).collect();
+    hosts.dedup();
+    let threads = rayon::current_num_threads();
+    let s = if threads == 1 { "" } else { "s" };
+    console.log(&format!("{} ranks on {}, {threads} thread{s} each", ranks.size(), hosts.join(", ")));
 }
 
 /// A run that is about to train.
@@ -76,6 +97,7 @@ pub(super) struct Session<'a> {
     pub environment: Environment,
     pub console: Console,
     pub started: Instant,
+    pub ranks: Ranks,
 }
 
 /// A run that has ended, by itself or by Ctrl-C.
@@ -99,8 +121,8 @@ impl Session<'_> {
     /// # Errors
     /// Whatever stops it, which is recorded in the run folder.
     pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<Finished> {
-        let Self { recipe, run, name, environment, console, started } = self;
-        match execute(recipe, &mut prepared, &run, environment, console, started, resumed) {
+        let Self { recipe, run, name, environment, console, started, ranks } = self;
+        match execute(recipe, &mut prepared, &run, environment, console, started, resumed, &ranks) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
                 if recipe.train.tensorboard
@@ -154,6 +176,7 @@ pub(super) fn check_training(recipe: &Recipe, prepared: &Prepared) -> Result<()>
     }
 }
 
+#[allow(clippy::too_many_arguments)] // the parts of a session
 fn execute(
     recipe: &Recipe,
     prepared: &mut Prepared,
@@ -162,12 +185,17 @@ fn execute(
     mut console: Console,
     started: Instant,
     resumed: Option<Resumed>,
+    ranks: &Ranks,
 ) -> Result<RunResult> {
     let (manifest, restored) = match resumed {
-        None => (read_photos(&mut prepared.dataset, &mut console), None),
-        Some(Resumed { manifest, restored }) => (Ok(manifest), restored),
+        None => {
+            let manifest = read_photos(&mut prepared.dataset, &mut console, ranks);
+            (ranks.agree(record_photos(&prepared.dataset, manifest, run, &console))?, None)
+        }
+        Some(Resumed { manifest, restored }) => {
+            (record_photos(&prepared.dataset, Ok(manifest), run, &console)?, restored)
+        }
     };
-    let manifest = record_photos(&prepared.dataset, manifest, run, &console)?;
     environment.data_sha256 = manifest.split_hashes();
     run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
@@ -182,39 +210,14 @@ fn execute(
         ..Origin::default()
     };
     let mut recorder = Recorder::new(run, &recipe.train, description.clone(), origin, started, console);
-    let mut trainer = Trainer::new(recipe, &objective, network.graph())?;
-    if let Some(restored) = &restored {
-        let best = restored.best.as_ref().map(|path| checkpoint::load(path, device)?.1.parameters()).transpose()?;
-        trainer.restore(network, &restored.state, best)?;
-        let phase = trainer.latest_phase().context("the recipe has no phases")?;
-        // Training may be over already: then no phase comes that would freeze it.
-        phase.freeze(network)?;
-        recorder.resume(restored, phase)?;
-    } else {
-        recorder.begin();
+    let course = Course { recipe, dataset, manifest: &manifest, description, device, ranks };
+    let mut trainer = course.trainer(recipe, &objective, network, restored.as_ref())?;
+    match (&restored, trainer.latest_phase()) {
+        (Some(restored), Some(phase)) => recorder.resume(restored, phase)?,
+        _ => recorder.begin(),
     }
     drop(restored);
-    let mut val = None;
-    while let Some(phase) = trainer.next_phase() {
-        phase.freeze(network)?;
-        recorder.phase(network, &phase)?;
-        // What was opened for the phase before may hold much memory.
-        val = None;
-        let console = recorder.console();
-        let sources = match Sources::open(recipe, dataset, &manifest, description, network, device, console) {
-            // What the phases before have reached is kept.
-            Err(error) if error.is::<Interrupted>() && trainer.has_begun() => {
-                trainer.interrupt();
-                break;
-            }
-            sources => sources?,
-        };
-        trainer.train(&phase, network, sources.train.as_ref(), sources.val.as_deref(), &mut recorder)?;
-        val = match sources.val {
-            Some(source) => Some(Halved { half: network.hash_before(source.cut())?, source }),
-            None => None,
-        };
-    }
+    let val = course.train(&mut trainer, network, &mut recorder)?;
     let fitted = trainer.finish(network, &mut recorder)?;
     ensure!(
         network.hash_before(never_trained)? == frozen,
@@ -226,7 +229,7 @@ fn execute(
     if never_trained > 0 {
         console.log(&format!("frozen layers unchanged by training (sha256 {frozen})"));
     }
-    let test = evaluate_best(recipe, prepared, run, val, &objective, &mut console)?;
+    let test = evaluate_best(recipe, prepared, &manifest, run, val, &objective, &mut console, ranks)?;
     Ok(RunResult {
         frozen_sha256: (never_trained > 0).then_some(frozen),
         test_loss: test.map(|(loss, _)| loss),
@@ -248,20 +251,6 @@ fn summarise(run: &RunWriter, result: &mut RunResult) -> Option<Summary> {
         result.test_classes.clone_from(&test.classes);
     }
     Some(summary)
-}
-
-/// Reads every photo once; broken ones are left out of the data set, which lists them.
-pub(super) fn read_photos(dataset: &mut Dataset, console: &mut Console) -> Result<Manifest> {
-    console.begin("check photos", dataset.len());
-    let shared = std::sync::Mutex::new(&mut *console);
-    let manifest = check(dataset, &|done, _| {
-        // Only display: whoever finds it taken just does not show its step.
-        if let Ok(mut console) = shared.try_lock() {
-            console.progress(done, "");
-        }
-    });
-    console.end();
-    manifest
 }
 
 /// Records what was found when every photo was read.
@@ -300,54 +289,29 @@ fn record_photos(
     Ok(manifest)
 }
 
-/// Photos behind the first half of a network.
-struct Halved {
-    source: Box<dyn Source>,
-    /// Hash of that half.
-    half: String,
-}
-
 /// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos; writes what it
 /// predicts. Returns test loss and accuracy, if there are a checkpoint and test photos.
+#[allow(clippy::too_many_arguments)] // what an evaluation depends on
 fn evaluate_best(
     recipe: &Recipe,
     prepared: &Prepared,
+    manifest: &Manifest,
     run: &RunWriter,
     val: Option<Halved>,
     objective: &Objective,
     console: &mut Console,
+    ranks: &Ranks,
 ) -> Result<Option<(f64, f64)>> {
     let best = run.path(file::BEST);
-    if !best.is_file() {
+    if !ranks.any(best.is_file())? {
         return Ok(None);
     }
     let (description, mut network) = checkpoint::load(&best, &prepared.device)?;
     // As in training: what was computed of the validation photos' first half is in these numbers.
     network.set_precision(prepared.network.precision());
-    let mut rows = Vec::new();
-    let mut predict = |split: Split, source: &dyn Source| -> Result<Vec<Vec<f32>>> {
-        console.begin(&format!("predict {}", split.name()), source.len());
-        let batch_size = recipe.train.evaluation_batch_size;
-        let logits = predict_all(&network, source, batch_size, &mut |n| console.progress(n, ""))?;
-        console.end();
-        rows.extend(predictions(split, prepared.dataset.split(split), &logits, &description)?);
-        Ok(logits)
-    };
-    let ModelDescription { image_size, preprocessing, .. } = &description;
-    let open = |samples: &[Sample]| PhotoSource::new(samples.to_vec(), *image_size, preprocessing, 0, &prepared.device);
-    let Dataset { val: val_samples, test: samples, .. } = &prepared.dataset;
-    match val {
-        // The validation photos' first half is there already, unless the best epoch was before it changed.
-        Some(Halved { source, half }) if network.hash_before(source.cut())? == half => {
-            predict(Split::Val, source.as_ref())?;
-        }
-        _ if !val_samples.is_empty() => drop(predict(Split::Val, &open(val_samples)?)?),
-        _ => {}
-    }
-    let mut figures = None;
-    if !samples.is_empty() {
-        figures = Some(test_figures(&predict(Split::Test, &open(samples)?)?, samples, objective)?);
-    }
+    let Prepared { dataset, device, .. } = prepared;
+    let course = Course { recipe, dataset, manifest, description: &description, device, ranks };
+    let Predicted { rows, test } = course.predict(&network, &description, val, objective, console)?;
     run.write_predictions(&rows)?;
     // Maps are those of ft explain.
     network.set_precision(Precision::F32);
@@ -356,7 +320,7 @@ fn evaluate_best(
     {
         console.log(&format!("warning: TensorBoard's files lack what the model looks at: {error:#}"));
     }
-    Ok(figures)
+    Ok(test)
 }
 
 /// What is known of the result before the test.
@@ -384,39 +348,6 @@ fn training_result(recipe: &Recipe, prepared: &Prepared, run: &RunWriter, fitted
         },
         ..RunResult::default()
     })
-}
-
-fn test_figures(logits: &[Vec<f32>], samples: &[Sample], objective: &Objective) -> Result<(f64, f64)> {
-    let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
-    let classes = logits.first().map_or(0, Vec::len);
-    let all = candle_core::Tensor::from_vec(logits.concat(), (logits.len(), classes), &Device::Cpu)?;
-    let loss = objective.loss(&all, &labels)?.0.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-    let correct = logits.iter().zip(&labels).filter(|(row, label)| argmax(row) == **label as usize).count();
-    Ok((loss, correct as f64 / labels.len() as f64))
-}
-
-fn predictions(
-    split: Split,
-    samples: &[Sample],
-    logits: &[Vec<f32>],
-    description: &ModelDescription,
-) -> Result<Vec<Prediction>> {
-    let class = |i: usize| description.classes.get(i).cloned().with_context(|| format!("there is no class {i}"));
-    samples
-        .iter()
-        .zip(logits)
-        .map(|(sample, logits)| {
-            let predicted = argmax(logits);
-            Ok(Prediction {
-                split: split.name().to_owned(),
-                path: sample.id.clone(),
-                truth: class(sample.label as usize)?,
-                predicted: class(predicted)?,
-                probability: description.probabilities(logits).get(predicted).copied().unwrap_or(f32::NAN),
-                logits: logits.clone(),
-            })
-        })
-        .collect()
 }
 
 /// Whether these are the photos of the known data set `name`, wherever they lie: its classes, and nine photos of ten at

@@ -93,27 +93,40 @@ impl Manifest {
 pub fn check(dataset: &mut Dataset, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Manifest> {
     let total = dataset.len();
     let done = AtomicUsize::new(0);
+    check_by(dataset, &mut |samples| {
+        Ok(read_all(samples, &|| progress(done.fetch_add(1, Ordering::Relaxed) + 1, total)))
+    })
+}
+
+/// Hash and size of a photo's file, or why it cannot be used.
+pub type Found = Result<(String, u64), String>;
+
+/// Reads, hashes and decodes photos on all cores; `done` is called after each.
+pub fn read_all(samples: &[Sample], done: &(dyn Fn() + Sync)) -> Vec<Found> {
+    let read = |sample: &Sample| {
+        let result = check_file(sample).map_err(|error| format!("{error:#}"));
+        done();
+        result
+    };
+    samples.par_iter().with_max_len(1).map(read).collect()
+}
+
+/// [`check`] with `read` in the place of [`read_all`]: it gives what it has found for each of the photos of a split.
+///
+/// # Errors
+/// As there, and if `read` fails.
+pub fn check_by(dataset: &mut Dataset, read: &mut dyn FnMut(&[Sample]) -> Result<Vec<Found>>) -> Result<Manifest> {
     let mut files: BTreeMap<String, (String, u64)> = BTreeMap::new();
     for split in Split::ALL {
         let samples = std::mem::take(dataset.split_mut(split));
-        let checked: Vec<Result<(String, u64)>> = samples
-            .par_iter()
-            .with_max_len(1)
-            .map(|sample| {
-                let result = check_file(sample);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-                result
-            })
-            .collect();
+        let checked = read(&samples)?;
         for (sample, checked) in samples.into_iter().zip(checked) {
             match checked {
                 Ok(file) => {
                     files.insert(sample.id.clone(), file);
                     dataset.split_mut(split).push(sample);
                 }
-                Err(e) => {
-                    dataset.skipped.push(Skipped { id: sample.id, split: Some(split), reason: format!("{e:#}") });
-                }
+                Err(reason) => dataset.skipped.push(Skipped { id: sample.id, split: Some(split), reason }),
             }
         }
     }

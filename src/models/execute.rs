@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
 
+use super::data_parallel::BatchPart;
 use super::graph::Graph;
 use super::layer::{BatchNorm, Op};
 use super::network::Network;
@@ -52,6 +53,8 @@ pub(super) struct Executor<'a> {
     pub relu: ReluRule,
     /// Where the time of each step is noted, if anybody asks.
     pub profile: Option<&'a Profile>,
+    /// Which part of the batch it computes, if others compute the rest.
+    pub part: Option<&'a BatchPart<'a>>,
 }
 
 /// One executed step, with what its backward half reads.
@@ -166,6 +169,16 @@ impl Executor<'_> {
         self.backend == Backend::Native && in_use
     }
 
+    /// The part whose batch norms use the statistics of all parts.
+    fn synchronized(&self) -> Option<&BatchPart<'_>> {
+        self.part.filter(|part| part.batch_norm_sync)
+    }
+
+    /// Number of the first element of `x` in the whole batch's tensor.
+    fn first_element(&self, x: &Tensor) -> u64 {
+        self.part.map_or(0, |part| part.first_element(x))
+    }
+
     fn is_live(&self, layer: usize) -> bool {
         matches!(self.pass, Pass::Training { .. }) && self.network.is_live_batch_norm(layer)
     }
@@ -219,6 +232,12 @@ impl Executor<'_> {
         let normalization = self.normalization(layer)?;
         if self.is_live(layer) {
             let Normalization { gamma, beta, eps, .. } = normalization;
+            if let Some(part) = self.synchronized() {
+                let statistics = part.merged(&ops::batch_statistics(self.backend, x)?)?;
+                let BatchStatistics { mean, variance, .. } = &statistics;
+                let whole = Normalization { mean, variance, ..normalization };
+                return Ok((ops::batch_norm_inference(self.backend, x, &whole, relu)?, Saved::Statistics(statistics)));
+            }
             let (y, statistics) = ops::batch_norm_train(self.backend, x, gamma, beta, eps, relu)?;
             return Ok((y, Saved::Statistics(statistics)));
         }
@@ -253,7 +272,9 @@ impl Executor<'_> {
             Op::BinaryLogits => ops::binary_logits(backend, x)?,
             Op::Dropout(rate) => match self.pass {
                 Pass::Inference => x.clone(),
-                Pass::Training { dropout_key } => ops::dropout(x, rate, layer_key(dropout_key, layer))?,
+                Pass::Training { dropout_key } => {
+                    ops::dropout_of_part(x, rate, layer_key(dropout_key, layer), self.first_element(x))?
+                }
             },
         };
         Ok((y, Saved::Nothing))
@@ -342,7 +363,18 @@ impl Executor<'_> {
         let g = match &record.saved {
             Saved::Statistics(statistics) => {
                 let Normalization { gamma, beta, eps, .. } = normalization;
-                ops::batch_norm_train_backward(self.backend, input, gamma, beta, statistics, eps, relu, grad, needed)?
+                let backend = self.backend;
+                match self.synchronized() {
+                    None => ops::batch_norm_train_backward(
+                        backend, input, gamma, beta, statistics, eps, relu, grad, needed,
+                    )?,
+                    Some(part) => {
+                        let total = |plain: &Tensor, centred: &Tensor| part.total(plain, centred);
+                        ops::batch_norm_part_backward(
+                            backend, input, gamma, beta, statistics, eps, relu, grad, needed, &total,
+                        )?
+                    }
+                }
             }
             _ => ops::batch_norm_inference_backward(self.backend, input, &normalization, relu, grad, needed)?,
         };
@@ -405,7 +437,10 @@ impl Executor<'_> {
             Op::BinaryLogits => ops::binary_logits_backward(backend, &grad)?,
             Op::Dropout(rate) => match self.pass {
                 Pass::Inference => grad,
-                Pass::Training { dropout_key } => ops::dropout_backward(&grad, rate, layer_key(dropout_key, layer))?,
+                Pass::Training { dropout_key } => {
+                    let first = self.first_element(&grad);
+                    ops::dropout_of_part_backward(&grad, rate, layer_key(dropout_key, layer), first)?
+                }
             },
             Op::Input | Op::Conv { .. } | Op::BatchNorm(_) | Op::Add | Op::Dense { .. } => {
                 return Err(anyhow!("this layer has a step of its own"));

@@ -7,6 +7,7 @@ mod affine;
 mod architectures;
 mod cifar_resnet;
 mod cnn;
+mod data_parallel;
 mod execute;
 pub mod freeze;
 mod graph;
@@ -28,6 +29,7 @@ mod vgg;
 mod vgg_gap;
 
 pub use architectures::Architecture;
+pub use data_parallel::BatchPart;
 pub use execute::{Pass, ReluRule};
 pub use freeze::freeze_boundary;
 pub use graph::Graph;

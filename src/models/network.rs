@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
+use super::data_parallel::BatchPart;
 use super::execute::{Executor, Pass, ReluRule, normalization};
 use super::freeze::{freeze_boundary, trainable_parameters};
 use super::graph::Graph;
@@ -16,7 +17,7 @@ use super::plan::consumers;
 use super::profile::Profile;
 use super::spec::ParamSpec;
 use crate::files::hex;
-use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Padding, Precision};
+use crate::ops::{self, Backend, BatchStatistics, Conv2d, PackedKernel, Padding, Precision, RunningVariance};
 use crate::recipe::{BatchNormMode, Initializer};
 
 /// A model ready to run. Activations are `[batch, height, width, channels]`, outputs are logits `[batch, classes]`.
@@ -349,7 +350,20 @@ impl Network {
         dropout_key: u64,
         loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)> + Send,
     ) -> Result<StepOutput> {
-        ops::on_worker(|| self.train_step_here(cut, crossing, dropout_key, loss))
+        self.train_step_of_part(cut, crossing, dropout_key, None, loss)
+    }
+
+    /// [`Self::train_step`] where other ranks compute other parts of the batch, if there is a `part`; all ranks call it. `loss` gives
+    /// the part's share of the batch's mean loss, so that losses and gradients are to be added.
+    pub fn train_step_of_part(
+        &self,
+        cut: usize,
+        crossing: Vec<Tensor>,
+        dropout_key: u64,
+        part: Option<&BatchPart<'_>>,
+        loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)> + Send,
+    ) -> Result<StepOutput> {
+        ops::on_worker(|| self.train_step_here(cut, crossing, dropout_key, part, loss))
     }
 
     fn train_step_here(
@@ -357,11 +371,13 @@ impl Network {
         cut: usize,
         crossing: Vec<Tensor>,
         dropout_key: u64,
+        part: Option<&BatchPart<'_>>,
         loss: impl FnOnce(&Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<StepOutput> {
         let requires = self.requires(&self.trainable, None);
         let last = self.graph.last();
         let executor = self.executor(Pass::Training { dropout_key }, &self.trainable, ReluRule::Gradient);
+        let executor = Executor { part, ..executor };
         // What comes before needs no records and no gradients: it goes through in parts.
         let first_half = self.first_half_end().max(cut);
         let values = match first_half == cut {
@@ -388,8 +404,30 @@ impl Network {
 
     /// Moves the statistics of the live batch norms towards those of the step's batch.
     pub fn update_statistics(&mut self, step: &StepOutput) -> Result<()> {
+        self.move_statistics(&step.statistics)
+    }
+
+    /// [`Self::update_statistics`] after [`Self::train_step_of_part`]: the statistics stay the same on all ranks.
+    ///
+    /// # Errors
+    /// If another rank is gone.
+    pub fn update_statistics_of_part(&mut self, step: &StepOutput, part: &BatchPart<'_>) -> Result<()> {
+        if part.batch_norm_sync || step.statistics.is_empty() {
+            return self.update_statistics(step);
+        }
+        let kind = |layer: usize| match self.graph.layers.get(layer).map(|layer| layer.op) {
+            Some(Op::BatchNorm(bn)) => bn.running_variance,
+            _ => RunningVariance::Biased,
+        };
+        let own: Vec<_> = step.statistics.iter().map(|(layer, own)| (own.clone(), kind(*layer))).collect();
+        let averaged = part.averaged(&own)?;
+        let layers = step.statistics.iter().map(|(layer, _)| *layer);
+        self.move_statistics(&layers.zip(averaged).collect::<Vec<_>>())
+    }
+
+    fn move_statistics(&mut self, statistics: &[(usize, BatchStatistics)]) -> Result<()> {
         self.forget_packed_that_change();
-        for (layer, statistics) in &step.statistics {
+        for (layer, statistics) in statistics {
             if let (Op::BatchNorm(bn), &[_, _, mean, variance]) =
                 (self.graph.layers[*layer].op, self.graph.layers[*layer].params.as_slice())
             {
@@ -444,6 +482,7 @@ impl Network {
             pass,
             relu,
             profile: self.profile.as_deref(),
+            part: None,
         }
     }
 

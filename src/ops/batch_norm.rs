@@ -87,6 +87,16 @@ pub fn batch_norm_train(
     eps: f64,
     relu: bool,
 ) -> Result<(Tensor, BatchStatistics)> {
+    let statistics = batch_statistics(backend, input)?;
+    let normalization = of_batch(&statistics, gamma, beta, eps);
+    let output = batch_norm_inference(backend, input, &normalization, relu)?;
+    Ok((output, statistics))
+}
+
+/// Mean and variance of `input` over its rows.
+///
+/// Fails if it has none.
+pub fn batch_statistics(backend: Backend, input: &Tensor) -> Result<BatchStatistics> {
     let (count, _) = rows_and_channels("batch_norm_train", input)?;
     ensure!(count > 0, "batch_norm_train: the input {:?} has no rows", input.dims());
     let (mean, variance) = if runs_native("batch_norm_train", backend, input)? {
@@ -94,10 +104,7 @@ pub fn batch_norm_train(
     } else {
         composed_statistics(&wide(input)?)?
     };
-    let statistics = BatchStatistics { mean, variance, count };
-    let normalization = of_batch(&statistics, gamma, beta, eps);
-    let output = batch_norm_inference(backend, input, &normalization, relu)?;
-    Ok((output, statistics))
+    Ok(BatchStatistics { mean, variance, count })
 }
 
 /// Gradients of [`batch_norm_train`], statistics included, for the gradient `grad` of its output.
@@ -117,7 +124,29 @@ pub fn batch_norm_train_backward(
     needed: Needed,
 ) -> Result<BatchNormGradients> {
     let normalization = of_batch(statistics, gamma, beta, eps);
-    backward("batch_norm_train_backward", backend, input, &normalization, relu, grad, needed, true)
+    let through = Through::Statistics { count: statistics.count, total: None };
+    backward("batch_norm_train_backward", backend, input, &normalization, relu, grad, needed, through)
+}
+
+/// [`batch_norm_train_backward`] for a part of a batch whose other parts are elsewhere. `statistics` are those of the whole batch,
+/// and `total` turns the part's sums of the gradient, and of gradient times distance from the mean (`[channels]` each), into
+/// those of the whole batch. The gradients of gamma and beta are the part's.
+#[allow(clippy::too_many_arguments)] // what batch normalisation consists of
+pub fn batch_norm_part_backward(
+    backend: Backend,
+    input: &Tensor,
+    gamma: Option<&Tensor>,
+    beta: Option<&Tensor>,
+    statistics: &BatchStatistics,
+    eps: f64,
+    relu: bool,
+    grad: &Tensor,
+    needed: Needed,
+    total: TotalSums<'_>,
+) -> Result<BatchNormGradients> {
+    let normalization = of_batch(statistics, gamma, beta, eps);
+    let through = Through::Statistics { count: statistics.count, total: Some(total) };
+    backward("batch_norm_part_backward", backend, input, &normalization, relu, grad, needed, through)
 }
 
 /// Normalises by given statistics.
@@ -147,7 +176,8 @@ pub fn batch_norm_inference_backward(
     grad: &Tensor,
     needed: Needed,
 ) -> Result<BatchNormGradients> {
-    backward("batch_norm_inference_backward", backend, input, normalization, relu, grad, needed, false)
+    let through = Through::Constants;
+    backward("batch_norm_inference_backward", backend, input, normalization, relu, grad, needed, through)
 }
 
 /// Running statistics after a training step: `keep * old + (1 - keep) * batch`. `keep` is Keras' momentum, and 1 minus
@@ -215,6 +245,18 @@ fn of_batch<'a>(
     Normalization { gamma, beta, mean: &statistics.mean, variance: &statistics.variance, eps }
 }
 
+/// Turns two sums of a part of a batch into those of the whole.
+pub type TotalSums<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>;
+
+/// What the gradient of the input goes through besides the values themselves.
+#[derive(Clone, Copy)]
+enum Through<'a> {
+    /// The statistics are constants.
+    Constants,
+    /// They are those of `count` rows: the input's own, or of a batch of which it is a part.
+    Statistics { count: usize, total: Option<TotalSums<'a>> },
+}
+
 #[allow(clippy::too_many_arguments)] // what batch normalisation consists of
 fn backward(
     operation: &str,
@@ -224,9 +266,9 @@ fn backward(
     relu: bool,
     grad: &Tensor,
     needed: Needed,
-    through_statistics: bool,
+    through: Through<'_>,
 ) -> Result<BatchNormGradients> {
-    let (count, channels) = rows_and_channels(operation, input)?;
+    let (_, channels) = rows_and_channels(operation, input)?;
     normalization.check(operation, channels)?;
     expect_shape(operation, "the gradient", grad, input.dims())?;
     let mut gradients = BatchNormGradients::default();
@@ -240,7 +282,7 @@ fn backward(
     let (input, grad) = (&input, &grad);
     let masked = if native || !relu { grad.clone() } else { composed_mask(input, normalization, &scale, grad)? };
     // Sums over the rows of the gradient and of gradient * (input - mean).
-    let sums = if !needed.parameters && !through_statistics {
+    let sums = if !needed.parameters && matches!(through, Through::Constants) {
         None
     } else if native {
         let mask = relu.then_some((&scale, normalization.beta));
@@ -255,9 +297,13 @@ fn backward(
     }
     if needed.input {
         // With g the masked gradient: scale * (g - sum(g) / n - (x - mean) * sum(g (x - mean)) / (n (variance + eps)))
-        let corrections = match &sums {
-            Some((plain, centred)) if through_statistics => {
+        let corrections = match (&sums, through) {
+            (Some((plain, centred)), Through::Statistics { count, total }) => {
                 let n = count as f64;
+                let (plain, centred) = match total {
+                    Some(total) => total(plain, centred)?,
+                    None => (plain.clone(), centred.clone()),
+                };
                 Some(((plain / n)?, ((centred * inverse.sqr()?)? / n)?))
             }
             _ => None,

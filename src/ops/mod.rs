@@ -44,14 +44,15 @@ pub use average_pool::{
     global_avg_pool_backward,
 };
 pub use batch_norm::{
-    BatchNormGradients, BatchStatistics, Normalization, RunningVariance, batch_norm_inference,
-    batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, fold_batch_norm, update_running,
+    BatchNormGradients, BatchStatistics, Normalization, RunningVariance, TotalSums, batch_norm_inference,
+    batch_norm_inference_backward, batch_norm_part_backward, batch_norm_train, batch_norm_train_backward,
+    batch_statistics, fold_batch_norm, update_running,
 };
 pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
 pub use devices::{cuda_devices, device_model, free_memory, open_cuda, open_metal};
-pub use dropout::{dropout, dropout_backward};
+pub use dropout::{dropout, dropout_backward, dropout_of_part, dropout_of_part_backward};
 pub use hardware::{
     Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,
 };

@@ -59,6 +59,9 @@ pub struct Train {
     pub clip_value: Option<f64>,
     /// Batches whose gradients are averaged for one update. Default 1.
     pub accumulate: usize,
+    /// Training on several processes: live batch norms use the statistics of the whole batch. Otherwise each process uses those of its
+    /// own photos, which takes fewer messages and gives another result. Default true.
+    pub batch_norm_sync: bool,
     /// Decay of a moving average of the weights, updated with each step. The average is evaluated and saved. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
@@ -246,6 +249,7 @@ impl Default for Train {
             clip_norm_scope: ClipScope::default(),
             clip_value: None,
             accumulate: 1,
+            batch_norm_sync: true,
             ema: None,
             steps_per_epoch: None,
             validation_steps: None,
@@ -373,6 +377,7 @@ pub(super) const KEYS: &[&str] = &[
     "clip_norm_scope",
     "clip_value",
     "accumulate",
+    "batch_norm_sync",
     "ema",
     "steps_per_epoch",
     "validation_steps",
@@ -402,6 +407,7 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Train {
     section.value("evaluation_batch_size", &mut train.evaluation_batch_size);
     read_optimizer(&mut train, &mut section);
     section.value("accumulate", &mut train.accumulate);
+    section.value("batch_norm_sync", &mut train.batch_norm_sync);
     section.value("ema", &mut train.ema);
     section.value("steps_per_epoch", &mut train.steps_per_epoch);
     section.value("validation_steps", &mut train.validation_steps);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::sha256;
 use crate::ops::vector_instructions;
+use crate::parallel::Ranks;
 
 /// Lines of changed files that are kept.
 const CHANGES: usize = 50;
@@ -72,6 +73,33 @@ pub struct Environment {
     pub data_sha256: BTreeMap<String, String>,
     /// UTC, RFC 3339.
     pub started: String,
+    /// The processes that train together; absent where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RankRecord>,
+}
+
+/// Processes that train together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankRecord {
+    pub count: usize,
+    /// Name of the machine of each.
+    pub hosts: Vec<String>,
+    /// How they exchange sums: `mpi`, or `mpi and nccl`.
+    pub transport: String,
+    /// Whether live batch norms use the statistics of whole batches (`synchronized`) or of each rank's photos (`local`).
+    pub batch_norm: String,
+}
+
+impl RankRecord {
+    /// Of a group; none of a process on its own.
+    pub fn of(ranks: &Ranks, batch_norm_sync: bool) -> Option<Self> {
+        (!ranks.is_alone()).then(|| Self {
+            count: ranks.size(),
+            hosts: ranks.place().hosts.clone(),
+            transport: ranks.transport().to_owned(),
+            batch_norm: if batch_norm_sync { "synchronized" } else { "local" }.to_owned(),
+        })
+    }
 }
 
 /// The file that the initial weights were read from.
@@ -113,6 +141,7 @@ impl Environment {
             working_folder: std::env::current_dir().ok().map(|folder| folder.display().to_string()),
             data_sha256: BTreeMap::new(),
             started: jiff::Timestamp::now().to_string(),
+            ranks: None,
         }
     }
 }
@@ -144,7 +173,7 @@ pub fn system_setting(name: &str) -> Option<String> {
 }
 
 /// Name of this machine, where the system tells it.
-pub(super) fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| system_setting("kern.hostname")).or_else(|| std::env::var("HOSTNAME").ok());
     let name = name.or_else(|| std::env::var("COMPUTERNAME").ok())?;

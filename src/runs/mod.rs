@@ -41,7 +41,7 @@ pub mod sweeps;
 pub mod tensorboard;
 mod write;
 
-pub use environment::{Environment, WeightsFile, answer_of, cpu_name, system_setting};
+pub use environment::{Environment, RankRecord, WeightsFile, answer_of, cpu_name, host_name, system_setting};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
 pub use list::{FIELDS, RunInfo, Status, TRASH, info, known_fields, list, read_environment, read_result, recipe_keys};
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};

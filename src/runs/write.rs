@@ -83,6 +83,17 @@ pub struct Resumption {
     pub state: Option<String>,
     /// Completed epochs in it.
     pub epoch: usize,
+    /// Processes that went on together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(ranks: &usize) -> bool {
+    *ranks == 1
 }
 
 /// A run that is going on. Dropped without [`Self::finish`] or [`Self::fail`], it counts as interrupted.

@@ -48,6 +48,29 @@ pub fn fit(
     trainer.finish(network, observer)
 }
 
+/// What training saw of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Mean over its photos.
+    pub loss: f64,
+    /// Photos whose largest logit is the label's.
+    pub correct: usize,
+    pub photos: usize,
+}
+
+impl Figures {
+    /// Of a batch with its mean loss. Of a mixture of two photos the label of the larger part counts.
+    pub(super) fn of(loss: f64, logits: &Tensor, batch: &FeatureBatch) -> Result<Self> {
+        let labels = match &batch.mixed {
+            Some(mixed) if mixed.share < 0.5 => &mixed.labels,
+            _ => &batch.labels,
+        };
+        let rows = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let correct = rows.iter().zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
+        Ok(Self { loss, correct, photos: labels.len() })
+    }
+}
+
 /// Sums over photos.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -77,30 +100,16 @@ impl Tally {
         Self { loss, correct, count }
     }
 
-    /// Takes the photos of another.
-    pub(super) fn merge(&mut self, other: Self) {
-        self.loss += other.loss;
-        self.correct += other.correct;
-        self.count += other.count;
-    }
-
     /// Number of photos.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Takes a batch with its mean loss. Of a mixture of two photos the label of the larger part counts.
-    pub(super) fn add(&mut self, loss: f64, logits: &Tensor, batch: &FeatureBatch) -> Result<()> {
-        let labels = match &batch.mixed {
-            Some(mixed) if mixed.share < 0.5 => &mixed.labels,
-            _ => &batch.labels,
-        };
-        self.loss += loss * labels.len() as f64;
-        self.count += labels.len();
-        for (row, &label) in logits.to_dtype(DType::F32)?.to_vec2::<f32>()?.iter().zip(labels) {
-            self.correct += usize::from(argmax(row) == label as usize);
-        }
-        Ok(())
+    /// Takes a batch.
+    pub(super) fn add(&mut self, batch: Figures) {
+        self.loss += batch.loss * batch.photos as f64;
+        self.count += batch.photos;
+        self.correct += batch.correct;
     }
 }
 
@@ -125,7 +134,7 @@ pub fn evaluate(
         let batch = batch?;
         let logits = network.output(source.cut(), batch.crossing.clone())?;
         let loss = objective.loss(&logits, &batch.labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        tally.add(loss, &logits, &batch)?;
+        tally.add(Figures::of(loss, &logits, &batch)?);
     }
     Ok(tally)
 }
@@ -138,8 +147,19 @@ pub fn predict_all(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
     let order: Vec<usize> = (0..source.len()).collect();
-    let mut all = Vec::with_capacity(source.len());
-    for batch in source.batches(&order, batch_size, 0)? {
+    predict(network, source, &order, batch_size, progress)
+}
+
+/// [`predict_all`] of the photos `order`.
+pub(super) fn predict(
+    network: &Network,
+    source: &dyn Source,
+    order: &[usize],
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<f32>>> {
+    let mut all = Vec::with_capacity(order.len());
+    for batch in source.batches(order, batch_size, 0)? {
         let logits = network.output(source.cut(), batch?.crossing)?;
         all.extend(logits.to_dtype(DType::F32)?.to_vec2::<f32>()?);
         progress(all.len());

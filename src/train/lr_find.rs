@@ -4,12 +4,13 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::fit::Figures;
 use super::objective::Objective;
 use super::observer::Observer;
-use super::source::{FeatureBatch, Source};
+use super::source::Source;
 use super::trainer::{Course, Stretch, Trainer};
 use crate::error::{Interrupted, usage};
-use crate::models::{Network, StepOutput};
+use crate::models::Network;
 use crate::recipe::Recipe;
 
 /// Weight of the past in the smoothed loss.
@@ -135,15 +136,15 @@ struct RangeCourse<'a> {
 }
 
 impl Course for RangeCourse<'_> {
-    fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool> {
+    fn batch(&mut self, batch: Figures) -> Result<bool> {
         ensure!(!self.observer.stop_requested(), Interrupted);
-        let photos = batch.labels.len();
-        self.group.loss += output.loss * photos as f64;
+        let photos = batch.photos;
+        self.group.loss += batch.loss * photos as f64;
         self.group.photos += photos;
         self.group.batches += 1;
         self.photos += photos;
         let lr = self.range.lr(self.step);
-        self.observer.progress(self.photos, &format!("learning rate {lr:.2e} loss {:.4}", output.loss));
+        self.observer.progress(self.photos, &format!("learning rate {lr:.2e} loss {:.4}", batch.loss));
         if self.group.batches < self.accumulate {
             return Ok(true);
         }

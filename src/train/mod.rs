@@ -18,6 +18,8 @@ pub mod plateau;
 pub mod predict;
 pub mod ranking;
 pub mod schedule;
+pub mod shared;
+pub mod shared_cache;
 pub mod source;
 pub mod state;
 pub mod step;

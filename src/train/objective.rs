@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
 use super::source::{FeatureBatch, Mixed};
@@ -64,6 +64,39 @@ impl Objective {
     pub fn loss(&self, logits: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
         match &self.kind {
             Kind::Softmax(config) => softmax_cross_entropy(logits, labels, config),
+            Kind::Sigmoid { .. } => self.part_of_loss(logits, labels, labels.len() as f64),
+        }
+    }
+
+    /// Whether the mean divides by the weights of the labels instead of their number.
+    pub fn divides_by_weights(&self) -> bool {
+        matches!(&self.kind, Kind::Softmax(config)
+            if config.convention == LossConvention::Torch && config.class_weights.is_some())
+    }
+
+    /// What the mean over photos of these labels divides their sum by.
+    pub fn divisor(&self, labels: &[u32]) -> f64 {
+        match &self.kind {
+            Kind::Softmax(CrossEntropy { class_weights: Some(weights), .. }) if self.divides_by_weights() => {
+                labels.iter().filter_map(|&label| weights.get(label as usize)).map(|&weight| f64::from(weight)).sum()
+            }
+            _ => labels.len() as f64,
+        }
+    }
+
+    /// What photos contribute to the mean loss of a batch of which they are a part, and its gradient `[photos, classes]`; `divisor` is
+    /// that of the whole batch.
+    ///
+    /// # Errors
+    /// If the labels do not fit the logits, or the divisor is 0: then all labels of the batch have weight 0.
+    pub fn part_of_loss(&self, logits: &Tensor, labels: &[u32], divisor: f64) -> Result<(Tensor, Tensor)> {
+        ensure!(divisor > 0.0, "all classes of this batch have weight 0, so that their mean loss does not exist");
+        match &self.kind {
+            Kind::Softmax(config) => {
+                let sum = CrossEntropy { reduction: Reduction::Sum, ..config.clone() };
+                let (loss, gradient) = softmax_cross_entropy(logits, labels, &sum)?;
+                Ok(((loss * (1.0 / divisor))?, (gradient * (1.0 / divisor))?))
+            }
             Kind::Sigmoid { config, class_weights } => {
                 let (batch, classes) = logits.dims2()?;
                 if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
@@ -80,7 +113,7 @@ impl Objective {
                     |label: &u32| class_weights.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0);
                 let weights = column(labels.iter().map(weight).collect())?;
                 let weights = weights.to_dtype(losses.dtype())?.to_device(logits.device())?;
-                let share = 1.0 / (batch * classes) as f64;
+                let share = 1.0 / (divisor * classes as f64);
                 let loss = (losses.broadcast_mul(&weights)?.sum_all()? * share)?;
                 let gradient = (gradients.broadcast_mul(&weights)? * share)?;
                 Ok((loss, gradient))

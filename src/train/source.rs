@@ -45,6 +45,11 @@ pub trait Source {
     /// The first layer that the network has to compute.
     fn cut(&self) -> usize;
 
+    /// Whether photos of a batch are mixed with each other, so that none can be had without the others.
+    fn mixes_photos(&self) -> bool {
+        false
+    }
+
     /// The photos with the given indices, in this order, in batches of `batch_size` (the last may be smaller).
     ///
     /// `epoch` counts from 1 and decides what augmentation makes of them; 0 is evaluation: nothing is augmented.
@@ -63,6 +68,8 @@ pub struct PhotoSource {
     device: Device,
     /// How photos get to the device; none if they are prepared on the CPU.
     path: Option<PhotoPath>,
+    /// Whether augmentation mixes photos of a batch.
+    mixes: bool,
 }
 
 impl PhotoSource {
@@ -74,7 +81,8 @@ impl PhotoSource {
         cache_bytes: usize,
         device: &Device,
     ) -> Result<Self> {
-        Self::open(Loader::new(samples, options(size, contract, cache_bytes))?, size, contract, device)
+        let loader = Loader::new(samples, options(size, contract, cache_bytes))?;
+        Self::open(loader, size, contract, device, false)
     }
 
     /// The same for training photos, which `augmenter` changes.
@@ -86,11 +94,13 @@ impl PhotoSource {
         augmenter: Augmenter,
         device: &Device,
     ) -> Result<Self> {
-        Self::open(Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?, size, contract, device)
+        let mixes = augmenter.mixes();
+        let loader = Loader::augmented(samples, options(size, contract, cache_bytes), augmenter)?;
+        Self::open(loader, size, contract, device, mixes)
     }
 
-    fn open(loader: Loader, size: usize, contract: &Preprocessing, device: &Device) -> Result<Self> {
-        let source = Self { loader, size, contract: contract.clone(), device: device.clone(), path: None };
+    fn open(loader: Loader, size: usize, contract: &Preprocessing, device: &Device, mixes: bool) -> Result<Self> {
+        let source = Self { loader, size, contract: contract.clone(), device: device.clone(), path: None, mixes };
         source.with_device_data(DeviceData::from_env()?)
     }
 
@@ -121,6 +131,10 @@ impl Source for PhotoSource {
 
     fn cut(&self) -> usize {
         0
+    }
+
+    fn mixes_photos(&self) -> bool {
+        self.mixes
     }
 
     fn batches<'a>(&'a self, order: &[usize], batch_size: usize, epoch: u64) -> Result<Batches<'a>> {
@@ -164,28 +178,17 @@ impl CachedSource {
         batch_size: usize,
         watcher: &mut dyn Watcher,
     ) -> Result<Self> {
-        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
-        let cut = network.first_half_end();
-        let crossing = Crossing::of(network, cut);
-        // Another version of ft may round differently.
-        let version = env!("CARGO_PKG_VERSION");
-        // Other instructions sum in another order: features of theirs are not those that would be computed here.
-        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
-        let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
-        let key = sha256(key.as_bytes());
-        let features = match cache.open_or_create(&key, crossing.record_bytes(), photos.len())? {
+        let key = CacheKey::new(key, network, photos)?;
+        let features = match key.open(cache)? {
             Opened::Ready(features) => features,
             Opened::Build(writer) => {
                 if let Some(reason) = writer.reason() {
                     watcher.log(reason);
                 }
-                build(writer, network, cut, &crossing, photos, batch_size, watcher)?
+                build(writer, network, &key, photos, batch_size, watcher)?
             }
         };
-        let (features, crossing, device) = (Arc::new(features), Arc::new(crossing), network.device().clone());
-        let (path, note) = FeaturePath::open(DeviceData::from_env()?, &features, &crossing, &device)?;
-        note.iter().for_each(|note| watcher.log(note));
-        Ok(Self { features, labels: photos.loader.labels(), cut, crossing, device, path })
+        key.source(features, network, photos, watcher)
     }
 
     /// The same features on their way to the device as `choice` says, whatever the environment does.
@@ -203,11 +206,64 @@ impl CachedSource {
     }
 }
 
+/// What the cached outputs of a first half are of: everything that they depend on.
+pub(super) struct CacheKey {
+    hash: String,
+    cut: usize,
+    crossing: Crossing,
+    photos: usize,
+}
+
+impl CacheKey {
+    /// Of `photos` that depend on what `key` names.
+    pub fn new(key: &str, network: &Network, photos: &PhotoSource) -> Result<Self> {
+        ensure!(!photos.changes_each_epoch(), "photos that change in each epoch cannot be cached; this is a bug in ft");
+        let cut = network.first_half_end();
+        let crossing = Crossing::of(network, cut);
+        // Another version of ft may round differently.
+        let version = env!("CARGO_PKG_VERSION");
+        // Other instructions sum in another order: features of theirs are not those that would be computed here.
+        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
+        let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
+        Ok(Self { hash: sha256(key.as_bytes()), cut, crossing, photos: photos.len() })
+    }
+
+    /// The file, or the beginning of it.
+    pub fn open(&self, cache: &FeatureCache) -> Result<Opened> {
+        cache.open_or_create(&self.hash, self.record_bytes(), self.photos)
+    }
+
+    /// Bytes of a photo's record.
+    pub fn record_bytes(&self) -> usize {
+        self.crossing.record_bytes()
+    }
+
+    /// The source that reads `features`; `watcher` hears how they get to the device.
+    pub fn source(
+        self,
+        features: FeatureReader,
+        network: &Network,
+        photos: &PhotoSource,
+        watcher: &mut dyn Watcher,
+    ) -> Result<CachedSource> {
+        let (cut, features, crossing) = (self.cut, Arc::new(features), Arc::new(self.crossing));
+        let device = network.device().clone();
+        let (path, note) = FeaturePath::open(DeviceData::from_env()?, &features, &crossing, &device)?;
+        note.iter().for_each(|note| watcher.log(note));
+        Ok(CachedSource { features, labels: photos.loader.labels(), cut, crossing, device, path })
+    }
+}
+
+/// The records of a batch of photos.
+pub(super) fn records(network: &Network, key: &CacheKey, batch: &FeatureBatch) -> Result<Vec<Vec<u8>>> {
+    let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
+    key.crossing.records(&network.forward_to(key.cut, images)?)
+}
+
 fn build(
     mut writer: FeatureWriter,
     network: &Network,
-    cut: usize,
-    crossing: &Crossing,
+    key: &CacheKey,
     photos: &PhotoSource,
     batch_size: usize,
     watcher: &mut dyn Watcher,
@@ -215,9 +271,7 @@ fn build(
     let order: Vec<usize> = (0..photos.len()).collect();
     let mut done = 0;
     for batch in photos.batches(&order, batch_size, 0)? {
-        let batch = batch?;
-        let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
-        for record in crossing.records(&network.forward_to(cut, images)?)? {
+        for record in records(network, key, &batch?)? {
             writer.append(done, &record)?;
             done += 1;
         }

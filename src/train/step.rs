@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::objective::Objective;
+use super::shared::SharedLoss;
 use super::source::FeatureBatch;
-use crate::models::{Network, StepOutput};
+use crate::models::{BatchPart, Network, StepOutput};
 
 /// Gradients by parameter name.
 pub type Gradients = BTreeMap<String, Tensor>;
@@ -27,6 +28,26 @@ pub fn backpropagate(
     let output =
         network.train_step(cut, batch.crossing.clone(), dropout_key, |logits| objective.loss_of(logits, batch))?;
     network.update_statistics(&output)?;
+    Ok(output)
+}
+
+/// [`backpropagate`] of a rank's part of a batch, which all ranks do at once. Loss and gradients are the part's contribution: added up
+/// over the ranks they are those of the batch.
+///
+/// # Errors
+/// As there; if another rank is gone.
+pub(super) fn backpropagate_part(
+    network: &mut Network,
+    batch: &FeatureBatch,
+    cut: usize,
+    objective: &Objective,
+    dropout_key: u64,
+    part: &BatchPart<'_>,
+) -> Result<StepOutput> {
+    let loss = SharedLoss::new(objective, batch, part.share, part.ranks)?;
+    let crossing = batch.crossing.clone();
+    let output = network.train_step_of_part(cut, crossing, dropout_key, Some(part), |logits| loss.of(logits))?;
+    network.update_statistics_of_part(&output, part)?;
     Ok(output)
 }
 

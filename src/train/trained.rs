@@ -2,13 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-
-use super::fit::Tally;
+use super::fit::{Figures, Tally};
 use super::observer::StepMetrics;
-use super::source::FeatureBatch;
 use super::state::{PartialEpoch, SinceRow};
-use crate::models::StepOutput;
 
 /// What an epoch's training gave.
 pub(super) struct Trained {
@@ -48,16 +44,10 @@ impl Trained {
     }
 
     /// Takes what a batch has given.
-    ///
-    /// # Errors
-    /// If its logits cannot be read.
-    pub fn add(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<()> {
-        let mut tally = Tally::default();
-        tally.add(output.loss, &output.logits, batch)?;
-        self.tally.merge(tally);
-        self.since_row.tally.merge(tally);
+    pub fn add(&mut self, batch: Figures) {
+        self.tally.add(batch);
+        self.since_row.tally.add(batch);
         self.since_row.batches += 1;
-        Ok(())
     }
 
     /// Batches that the next row of the step log is of so far.

@@ -10,21 +10,23 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
 use super::ema::Ema;
-use super::fit::{Fitted, Tally, evaluate};
+use super::fit::{Figures, Fitted, Tally};
 use super::layer_lr::parameter_options;
 use super::objective::Objective;
 use super::observer::{EpochMetrics, Moment, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
+use super::shared::{SharedBatch, evaluate_among, shared_batches, whole_figures};
 use super::source::{FeatureBatch, Source};
 use super::state::{PaceState, PartialEpoch, Progress, TrainingState};
-use super::step::{Accumulator, Gradients, backpropagate};
+use super::step::{Accumulator, Gradients, backpropagate, backpropagate_part};
 use super::stream::Stream;
 use super::trained::Trained;
 use crate::data::loader::epoch_order;
 use crate::error::usage;
-use crate::models::{Graph, Network, StepOutput};
+use crate::models::{BatchPart, Graph, Network};
+use crate::parallel::{Ranks, Share};
 use crate::random;
 use crate::recipe::{Monitor, Recipe};
 
@@ -48,6 +50,8 @@ pub struct Trainer<'a> {
     /// What the phase before the next epoch remembers, and the epoch to go on with; both of a restored state.
     pace: Option<PaceState>,
     partial: Option<PartialEpoch>,
+    /// Who trains with this process.
+    ranks: Ranks,
 }
 
 /// The best epoch so far, and its weights.
@@ -86,7 +90,7 @@ pub(super) trait Course {
     ///
     /// # Errors
     /// If training cannot go on.
-    fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool>;
+    fn batch(&mut self, batch: Figures) -> Result<bool>;
     /// The learning rate of the next update.
     fn next_lr(&mut self) -> f64;
     /// Sees the last update of the stretch and its gradients.
@@ -122,15 +126,15 @@ impl Course for EpochCourse<'_> {
         format!("epoch {}, step {step}", self.epoch)
     }
 
-    fn batch(&mut self, output: &StepOutput, batch: &FeatureBatch) -> Result<bool> {
+    fn batch(&mut self, batch: Figures) -> Result<bool> {
         let lr = self.pace.lr();
         ensure!(
-            output.loss.is_finite(),
+            batch.loss.is_finite(),
             "the loss is {}: training has diverged; lower the learning rate (now {lr:e}: --set train.lr={:e})",
-            output.loss,
+            batch.loss,
             lr / 10.0
         );
-        self.trained.add(output, batch)?;
+        self.trained.add(batch);
         let tally = &self.trained.tally;
         self.observer.progress(tally.count(), &format!("loss {:.4} accuracy {:.4}", tally.loss(), tally.accuracy()));
         Ok(true)
@@ -156,7 +160,7 @@ impl Course for EpochCourse<'_> {
             self.observer.step(&self.trained.row(self.epoch, batches, before))?;
         }
         // An epoch that has had its last update is brought to its end.
-        self.interrupted = batches < self.batches && self.observer.stop_requested();
+        self.interrupted = batches < self.batches && trainer.ranks.any(self.observer.stop_requested())?;
         let moment = if self.interrupted { Moment::Pause } else { Moment::Update };
         if self.observer.checkpoint_due(moment) {
             let partial = self.trained.partial(batches);
@@ -192,7 +196,14 @@ impl<'a> Trainer<'a> {
             changing,
             pace: None,
             partial: None,
+            ranks: Ranks::alone(),
         })
+    }
+
+    /// The same among others: each rank computes its share of every batch, and all come to the same weights. All ranks have the same
+    /// recipe, network and photos and make the same calls.
+    pub fn among(self, ranks: Ranks) -> Self {
+        Self { ranks, ..self }
     }
 
     /// Everything that [`Self::restore`] needs, but the best weights: those lie where the observer has put them. `network` has its
@@ -296,6 +307,13 @@ impl<'a> Trainer<'a> {
         {
             return Err(usage(format!("{key} watches validation photos, but there are none")));
         }
+        if self.recipe.train.batch_size < self.ranks.size() {
+            return Err(usage(format!(
+                "train.batch_size is {}, the photos of all {} ranks together: each needs one at least",
+                self.recipe.train.batch_size,
+                self.ranks.size()
+            )));
+        }
         for source in [Some(train), val].into_iter().flatten() {
             let (cut, end) = (source.cut(), network.first_half_end());
             ensure!(cut <= end, "the photos enter at layer {cut}, but training changes layers from {end} on");
@@ -324,6 +342,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the observer fails.
     pub fn finish(mut self, network: &mut Network, observer: &mut dyn Observer) -> Result<Fitted> {
+        self.ensure_same_weights(network, "the weights after the last update")?;
         if let Some(ema) = &mut self.ema {
             ema.swap(network)?;
         }
@@ -331,12 +350,21 @@ impl<'a> Trainer<'a> {
         if let Some(best) = &self.best {
             network.set_parameters(&best.weights)?;
         }
+        self.ensure_same_weights(network, "the weights in the end")?;
         Ok(Fitted {
             epochs: self.epoch,
             best: self.best.map(|best| best.metrics),
             stopped: self.stopped,
             images_per_second: if self.seconds > 0.0 { self.images as f64 / self.seconds } else { 0.0 },
         })
+    }
+
+    /// All ranks have made the same updates from the same sums; a machine that computes otherwise must not go unnoticed.
+    fn ensure_same_weights(&self, network: &Network, what: &str) -> Result<()> {
+        if self.ranks.is_alone() {
+            return Ok(());
+        }
+        self.ranks.ensure_same(what, &network.hash_before(network.graph().layers.len())?)
     }
 
     fn one_epoch(
@@ -392,7 +420,7 @@ impl<'a> Trainer<'a> {
     fn after_epoch(&mut self, pace: &Pace, network: &Network, observer: &mut dyn Observer) -> Result<()> {
         let ends_phase = self.stopped.is_some() || self.phases.iter().any(|phase| phase.last == self.epoch);
         let over = self.next_phase().is_none();
-        let stop = observer.stop_requested();
+        let stop = self.ranks.any(observer.stop_requested())?;
         let moment = if ends_phase || stop { Moment::Pause } else { Moment::Epoch };
         if observer.checkpoint_due(moment) {
             observer.checkpoint(&self.state(network, Some(pace.state()), None)?)?;
@@ -443,17 +471,18 @@ impl<'a> Trainer<'a> {
         let mut step = done;
         for piece in self.stream(train).pieces(first + done, count - done) {
             let key = random::mix(dropout, piece.pass);
-            for (batch, index) in train.batches(&piece.order, settings.batch_size, piece.pass)?.zip(piece.first..) {
-                let batch = batch?;
+            let batches = shared_batches(&self.ranks, train, &piece.order, settings.batch_size, piece.pass)?;
+            for (batch, index) in batches.zip(piece.first..) {
+                let SharedBatch { batch, share } = batch?;
                 step += 1;
                 let place = course.place(step);
                 let key = random::mix(key, index);
-                let mut output =
-                    backpropagate(network, &batch, train.cut(), self.objective, key).with_context(|| place.clone())?;
-                if !course.batch(&output, &batch).with_context(|| place.clone())? {
+                let (figures, gradients) =
+                    self.batch(network, &batch, share, train.cut(), key).with_context(|| place.clone())?;
+                if !course.batch(figures).with_context(|| place.clone())? {
                     return Ok(());
                 }
-                accumulator.add(std::mem::take(&mut output.gradients), batch.labels.len())?;
+                accumulator.add(gradients, share.total)?;
                 // The last group of an epoch may be smaller.
                 if accumulator.batches() == settings.accumulate || step == count {
                     let gradients =
@@ -472,9 +501,30 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// The figures of a whole batch, and this rank's part of its gradients.
+    fn batch(
+        &self,
+        network: &mut Network,
+        batch: &FeatureBatch,
+        share: Share,
+        cut: usize,
+        key: u64,
+    ) -> Result<(Figures, Gradients)> {
+        let output = if self.ranks.is_alone() {
+            backpropagate(network, batch, cut, self.objective, key)?
+        } else {
+            let batch_norm_sync = self.recipe.train.batch_norm_sync;
+            let part = BatchPart { ranks: &self.ranks, share, batch_norm_sync };
+            backpropagate_part(network, batch, cut, self.objective, key, &part)?
+        };
+        let own = Figures::of(output.loss, &output.logits, batch)?;
+        Ok((whole_figures(own, share, &self.ranks)?, output.gradients))
+    }
+
     /// Returns the gradients that it was made with.
     fn update(&mut self, network: &mut Network, accumulator: &mut Accumulator, lr: f64) -> Result<Gradients> {
-        let gradients = accumulator.take()?;
+        // Once for each update, not for each batch of it.
+        let gradients = self.ranks.sum_tensors(accumulator.take()?)?;
         self.optimizer.step(&mut network.trainable_parameters_mut(), &gradients, lr)?;
         if let Some(ema) = &mut self.ema {
             ema.update(network)?;
@@ -501,7 +551,7 @@ impl<'a> Trainer<'a> {
                 order
             }
         };
-        evaluate(network, val, &order, self.objective, settings.evaluation_batch_size)
+        evaluate_among(&self.ranks, network, val, &order, self.objective, settings.evaluation_batch_size)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(output: Output) -> Self {
+    pub fn new(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8 output");
         let outcome = Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
         for panic in ["panicked", "a mistake in ft", "RUST_BACKTRACE"] {
@@ -272,7 +272,7 @@ pub struct Going {
 }
 
 impl Going {
-    fn new(mut child: Child) -> Self {
+    pub fn new(mut child: Child) -> Self {
         let said = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let mut stderr = child.stderr.take().expect("stderr");
         let heard = said.clone();
@@ -312,7 +312,19 @@ impl Going {
 
     /// Sends a signal, e.g. `INT`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        self.signal_to(self.child.id(), name);
+    }
+
+    /// The processes that it has started itself (Linux).
+    pub fn children(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its children");
+        children.split_whitespace().map(|id| id.parse().expect("a number")).collect()
+    }
+
+    /// Sends a signal to a process.
+    pub fn signal_to(&self, id: u32, name: &str) {
+        let id = id.to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status().expect("kill starts");
         assert!(status.success(), "kill -s {name}");
     }
