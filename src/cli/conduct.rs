@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 
-use super::{DeviceChoice, Selected};
 use super::console::Console;
 use super::output::device_name;
 use super::prepare::Prepared;
 use super::sources::Sources;
+use super::{DeviceChoice, Selected};
 use crate::data::check::{Manifest, check_by, read_all};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;

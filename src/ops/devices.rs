@@ -46,6 +46,15 @@ pub fn device_model(device: &Device) -> Option<String> {
     }
 }
 
+/// What sums on a device depend on to the last bit: the processor's [`super::vector_instructions`], or the kind and model of the device.
+pub fn arithmetic(device: &Device) -> String {
+    match device {
+        Device::Cpu => super::vector_instructions().to_owned(),
+        Device::Cuda(_) => format!("cuda {}", device_model(device).unwrap_or_default()),
+        Device::Metal(_) => "metal".to_owned(),
+    }
+}
+
 /// Bytes of a device's own memory that nobody uses; none where it has no memory of its own (the CPU, and GPUs of Macs) or does not tell.
 pub fn free_memory(device: &Device) -> Option<u64> {
     match device {

@@ -51,7 +51,7 @@ pub use batch_norm::{
 pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
-pub use devices::{cuda_devices, device_model, free_memory, open_cuda, open_metal};
+pub use devices::{arithmetic, cuda_devices, device_model, free_memory, open_cuda, open_metal};
 pub use dropout::{dropout, dropout_backward, dropout_of_part, dropout_of_part_backward};
 pub use hardware::{
     Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,

@@ -222,8 +222,8 @@ impl CacheKey {
         let crossing = Crossing::of(network, cut);
         // Another version of ft may round differently.
         let version = env!("CARGO_PKG_VERSION");
-        // Other instructions sum in another order: features of theirs are not those that would be computed here.
-        let numbers = format!("{} {}", network.precision().name(), ops::vector_instructions());
+        // Other instructions and devices sum in another order: features of theirs are not those that would be computed here.
+        let numbers = format!("{} {}", network.precision().name(), ops::arithmetic(network.device()));
         let key = format!("{version}\n{key}\n{}\n{numbers}\n{crossing:?}", network.first_half_hash()?);
         Ok(Self { hash: sha256(key.as_bytes()), cut, crossing, photos: photos.len() })
     }
