@@ -251,7 +251,7 @@ fn wrong_usage_is_told_once_and_ends_all() {
         (&["recipe", "scratch.toml", "--set", "train.batch_norm_sink=true"], "batch_norm_sync"),
         (&["recipe", "scratch.toml", "--set", "train.batch_size=2"], "train.batch_size is 2"),
         (&["resume", "latest"], "there are no runs"),
-        (&["sweep", "lr.toml"], "trains in one process only"),
+        (&["quickstart"], "trains in one process only"),
         (&["recipe", "--nonsense"], "--nonsense"),
     ] {
         let outcome = run(&shop, 3, arguments).code(2);
