@@ -280,12 +280,8 @@ fn plateau_and_early_stopping_decide_the_same_on_all_ranks() {
         let plateau =
             Plateau { monitor: Monitor::ValLoss, patience: 0, factor: 0.5, min_delta: 2.0, ..Plateau::default() };
         train.schedule = Schedule { kind: ScheduleKind::Plateau(plateau), ..Schedule::default() };
-        train.early_stopping = Some(ft::recipe::EarlyStopping {
-            monitor: Some(Monitor::ValLoss),
-            patience: 3,
-            min_delta: 2.0,
-            ..Default::default()
-        });
+        train.early_stopping =
+            Some(ft::recipe::EarlyStopping { monitor: Some(Monitor::ValLoss), patience: 3, min_delta: 2.0 });
     });
     let ranks = among(3, &strict, 22);
     assert_ranks_agree(&ranks, "plateau");

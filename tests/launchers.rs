@@ -6,7 +6,7 @@ mod common;
 mod networks;
 mod workshop;
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use workshop::Workshop;
 
@@ -33,7 +33,7 @@ fn without_mpi_several_processes_are_refused_with_what_to_do() {
             }
         }
     }
-    let (code, _, stderr) = run(&["sweep", "lr.toml"], &OPEN_MPI);
+    let (code, _, stderr) = run(&["quickstart"], &OPEN_MPI);
     assert!(code == Some(2) && stderr.contains("trains in one process only"), "{stderr}");
 }
 
@@ -51,6 +51,26 @@ fn what_only_looks_is_done_by_the_first() {
     assert!(code == Some(0) && stdout.contains("vgg16-gap"), "{stderr}");
     let second = run(&["recipe", "--list"], &[("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")]);
     assert_eq!(second, (Some(0), String::new(), String::new()));
+}
+
+#[test]
+fn sweeps_that_are_started_together_train_runs_of_their_own() {
+    let shop = Workshop::new();
+    shop.photos("photos", 6);
+    shop.plain_recipe("");
+    shop.write("my.toml", "recipe = \"plain.toml\"\n[grid]\ntrain.lr = [1e-3, 1e-2]\n");
+    let going: Vec<_> = ["0", "1"]
+        .map(|rank| {
+            let mut sweep = shop.ft(&["sweep", "my.toml", "--offline", "--threads", "1"]);
+            sweep.envs([("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", rank)]);
+            sweep.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("ft starts")
+        })
+        .into();
+    for mut sweep in going {
+        assert!(sweep.wait().unwrap().success());
+    }
+    let runs: Vec<_> = shop.runs().iter().map(|run| run["status"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(runs, ["finished", "finished"]);
 }
 
 #[test]

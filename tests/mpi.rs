@@ -184,7 +184,9 @@ fn two_and_four_ranks_train_as_one_process_and_one_of_them_speaks() {
 #[test]
 fn a_run_that_ranks_were_asked_to_stop_goes_on_with_any_number_of_them() {
     let shop = workshop();
-    let whole = ["recipe", "scratch.toml", "--epochs", "60", "--set", "train.tensorboard=false"];
+    // Slowly, since a high learning rate makes much of a little rounding.
+    let whole =
+        ["recipe", "scratch.toml", "--epochs", "60", "--set", "train.lr=1e-3", "--set", "train.tensorboard=false"];
     let (_, expected) = shop.train(&[&whole[..], &["--runs", "alone"]].concat());
     // mpirun passes USR1 on to its ranks and kills them a second after INT, by when they have paused or not: then a state from before counts.
     for (signal, resumed_by) in [("USR1", 3), ("TERM", 2), ("INT", 1)] {
@@ -212,9 +214,11 @@ fn a_run_that_ranks_were_asked_to_stop_goes_on_with_any_number_of_them() {
         let outcome = if resumed_by == 1 { shop.run(&resume) } else { run(&shop, resumed_by, &resume) };
         outcome.code(0).says(&["resumed from state/"]);
         assert_eq!(csv_rows(&folder.join("metrics.csv")).len(), 60);
-        // 60 epochs of rounding: the loss of each is near all the same.
-        let losses = |run: &Path| column(run, "metrics.csv", "train_loss");
-        assert_near(&format!("{signal}, resumed by {resumed_by}"), &losses(&expected), &losses(&folder), 5e-2);
+        // Those before the stop and the next ones; what rounding becomes in 60 epochs is not the question.
+        let losses = |run: &Path| -> Vec<f64> {
+            column(run, "metrics.csv", "train_loss").into_iter().take(before + 3).collect()
+        };
+        assert_near(&format!("{signal}, resumed by {resumed_by}"), &losses(&expected), &losses(&folder), 1e-3);
     }
 }
 
@@ -247,7 +251,7 @@ fn wrong_usage_is_told_once_and_ends_all() {
         (&["recipe", "scratch.toml", "--set", "train.batch_norm_sink=true"], "batch_norm_sync"),
         (&["recipe", "scratch.toml", "--set", "train.batch_size=2"], "train.batch_size is 2"),
         (&["resume", "latest"], "there are no runs"),
-        (&["sweep", "lr.toml"], "trains in one process only"),
+        (&["quickstart"], "trains in one process only"),
         (&["recipe", "--nonsense"], "--nonsense"),
     ] {
         let outcome = run(&shop, 3, arguments).code(2);

@@ -16,7 +16,7 @@ use super::{DeviceChoice, Selected};
 use crate::data::check::{Manifest, check_by, read_all};
 use crate::data::dataset::{Dataset, Sample};
 use crate::data::split::Split;
-use crate::error::{Interrupted, usage};
+use crate::error::Interrupted;
 use crate::files::{hex, sha256};
 use crate::models::Network;
 use crate::ops::vector_instructions;
@@ -27,7 +27,7 @@ use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::fit::argmax;
 use crate::train::objective::Objective;
 use crate::train::observer::Observer;
-use crate::train::shared::predict_among;
+use crate::train::shared::{check_batch_size, predict_among};
 use crate::train::source::{PhotoSource, Source};
 use crate::train::trainer::Trainer;
 
@@ -59,13 +59,7 @@ fn same_everywhere(ranks: &Ranks, recipe: &Recipe, prepared: &Prepared) -> Resul
     if ranks.is_alone() {
         return Ok(());
     }
-    if recipe.train.batch_size < ranks.size() {
-        return Err(usage(format!(
-            "train.batch_size is {}, the photos of all {} ranks together: each needs one at least",
-            recipe.train.batch_size,
-            ranks.size()
-        )));
-    }
+    check_batch_size(recipe.train.batch_size, ranks)?;
     let device = device_name(&prepared.device);
     let machine = format!("ft {} on {device} with {}", env!("CARGO_PKG_VERSION"), vector_instructions());
     // Sums come out the same bits everywhere only if each rank computes with the same kernels.

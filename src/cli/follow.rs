@@ -27,7 +27,7 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
         check_training(&recipe, &prepared)?;
         Ok((recipe, prepared))
     })?;
-    interrupt::install_among_ranks()?;
+    interrupt::install_for(ranks)?;
     let manifest = ranks.agree(read_photos(&mut prepared.dataset, &mut console, ranks))?;
     conduct(&recipe, prepared, Resumed { manifest, restored: None }, ranks)
 }

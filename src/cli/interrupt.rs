@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use anyhow::{Context, Result};
 
 use crate::error::say;
+use crate::parallel::Ranks;
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
@@ -32,12 +33,14 @@ pub fn install() -> Result<()> {
     .context("cannot listen to Ctrl-C")
 }
 
-/// The same, and SIGUSR1 asks to stop too: `mpirun` passes it on to all ranks, where it ends them soon after a SIGTERM or Ctrl-C
-/// of its own.
-pub fn install_among_ranks() -> Result<()> {
+/// The same for a process and those that train with it, if there are any: then SIGUSR1 asks to stop too, which `mpirun` passes on to all ranks,
+/// where it ends them soon after a SIGTERM or Ctrl-C of its own.
+pub fn install_for(ranks: &Ranks) -> Result<()> {
     #[cfg(unix)]
-    signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&REQUESTED))
-        .context("cannot listen to SIGUSR1")?;
+    if !ranks.is_alone() {
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&REQUESTED))
+            .context("cannot listen to SIGUSR1")?;
+    }
     install()
 }
 

@@ -25,6 +25,8 @@ enum Kind {
     Together,
     /// It trains, but not on several processes.
     Refused,
+    /// Each process does it on its own: several share the work of a sweep as they like.
+    Apart,
     /// The first process does it, the others have nothing to do.
     First,
 }
@@ -33,7 +35,8 @@ fn kind(command: &Command) -> Kind {
     match command {
         Command::Recipe(args) if args.lists() => Kind::First,
         Command::Recipe(_) | Command::Baseline(_) | Command::Resume(_) => Kind::Together,
-        Command::Quickstart(_) | Command::Sweep(_) | Command::LrFind(_) => Kind::Refused,
+        Command::Quickstart(_) | Command::LrFind(_) => Kind::Refused,
+        Command::Sweep(_) => Kind::Apart,
         _ => Kind::First,
     }
 }
@@ -53,6 +56,7 @@ pub(super) enum Part {
 pub(super) fn join(command: &Command) -> Result<Part> {
     let Some(launch) = launch::detect() else { return Ok(Part::Command(Ranks::alone())) };
     let outcome = match kind(command) {
+        Kind::Apart => return Ok(Part::Command(Ranks::alone())),
         Kind::First if launch.rank == 0 => return Ok(Part::Command(Ranks::alone())),
         Kind::First => return Ok(Part::Nothing),
         Kind::Refused => Err(usage(format!(
@@ -152,7 +156,7 @@ mod tests {
             (&["ft", "recipe", "--list"], Kind::First),
             (&["ft", "runs"], Kind::First),
             (&["ft", "quickstart"], Kind::Refused),
-            (&["ft", "sweep", "lr.toml"], Kind::Refused),
+            (&["ft", "sweep", "lr.toml"], Kind::Apart),
         ] {
             let cli = Cli::try_parse_from(arguments).unwrap();
             assert_eq!(kind(&cli.command), expected, "{arguments:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
 
 use super::conduct::{prepare_among, read_photos};
@@ -56,65 +56,105 @@ pub struct Args {
 pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let started = Instant::now();
     args.machine.set_threads_among(ranks)?;
-    // The first rank has the run's lock and finds what others cannot: which run is the latest one.
+    let data = args.data.as_ref().map(|data| from_here(data));
+    let mut console = Console::default();
+    let taken = take_together(args, data.as_deref(), ranks, &console)?;
+    let (recipe, mut prepared, selected) = prepare_among(ranks, taken.device, |device| {
+        let recipe = precision::settled(&taken.recipe, device)?;
+        let prepared = prepare(&recipe, args.machine.offline, device, &mut console);
+        let prepared = prepared.with_context(|| {
+            format!(
+                "what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH",
+                taken.name
+            )
+        })?;
+        check_training(&recipe, &prepared)?;
+        Ok((recipe, prepared))
+    })?;
+    let now = taken.refuse_other_weights(&prepared, ranks)?;
+    interrupt::install_for(ranks)?;
+    let manifest = taken.same_photos(&mut prepared, &mut console, ranks)?;
+    let Taken { run, name, environment, restored, .. } = taken;
+    let (Some(run), Some(now)) = (run, now) else {
+        return follow::conduct(&recipe, prepared, Resumed { manifest, restored }, ranks);
+    };
+    let mut environment = environment.unwrap_or_else(|| now.clone());
+    environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
+    if data.is_some() || environment.data_root.is_none() {
+        environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+    }
+    log_ranks(&console, ranks);
+    console.log(&selected.line());
+    announce(&console, &environment, &now, restored.as_ref());
+    rewind(&run, restored.as_ref(), now, ranks)?;
+    Session { recipe: &recipe, run, name, environment, console, started, ranks: ranks.clone() }
+        .conduct(prepared, Some(Resumed { manifest, restored }))?
+        .report(&recipe, args.json)
+}
+
+/// A run that is to go on, as each rank sees it.
+struct Taken {
+    /// The first rank has it, with its lock.
+    run: Option<RunWriter>,
+    folder: PathBuf,
+    name: String,
+    environment: Option<Environment>,
+    device: DeviceChoice,
+    recipe: Recipe,
+    restored: Option<Restored>,
+}
+
+/// All ranks read what the run has left, before the first one changes anything in its folder.
+fn take_together(args: &Args, data: Option<&str>, ranks: &Ranks, console: &Console) -> Result<Taken> {
+    // The first rank finds what others cannot: which run is the latest one.
     let run = ranks.agree(if ranks.is_first() { take(args).map(Some) } else { Ok(None) })?;
     let own = run.as_ref().map(|run| (run.folder().display().to_string(), shown_name(run))).unwrap_or_default();
     let folder = PathBuf::from(ranks.from_first(&own.0)?);
     let name = ranks.from_first(&own.1)?;
     let environment = ranks.agree(runs::read_environment(&folder))?;
     let device = device(args.machine.device, environment.as_ref());
-    let data = args.data.as_ref().map(|data| from_here(data));
     enter(environment.as_ref());
-    let mut console = Console::default();
     console.log(&format!("run {}", folder.display()));
-    // All read the state before the first rank changes anything in the folder.
-    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, data.as_deref()))?;
+    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, data))?;
     let state = restored.as_ref().map_or("none", |restored| restored.name.as_str());
     ranks.agree(ranks.ensure_same("the saved state", state))?;
-    let (recipe, mut prepared, selected) = prepare_among(ranks, device, |device| {
-        let recipe = precision::settled(&recipe, device)?;
-        let prepared = prepare(&recipe, args.machine.offline, device, &mut console);
-        let prepared = prepared.with_context(|| {
-            format!("what {name} trained with cannot be had; for photos that lie elsewhere now there is --data PATH")
-        })?;
-        check_training(&recipe, &prepared)?;
-        Ok((recipe, prepared))
-    })?;
-    let now =
-        run.as_ref().map(|_| Environment::collect(output::device_name(&prepared.device), prepared.weights.clone()));
-    let then = environment.as_ref().zip(now.as_ref());
-    ranks.agree(then.map_or(Ok(()), |(then, now)| refuse_other_weights(then, now)))?;
-    if ranks.is_alone() {
-        interrupt::install()?
-    } else {
-        interrupt::install_among_ranks()?
+    Ok(Taken { run, folder, name, environment, device, recipe, restored })
+}
+
+impl Taken {
+    /// What the first rank runs on now.
+    fn refuse_other_weights(&self, prepared: &Prepared, ranks: &Ranks) -> Result<Option<Environment>> {
+        let device = output::device_name(&prepared.device);
+        let now = self.run.as_ref().map(|_| Environment::collect(device, prepared.weights.clone()));
+        let then = self.environment.as_ref().zip(now.as_ref());
+        ranks.agree(then.map_or(Ok(()), |(then, now)| refuse_other_weights(then, now)))?;
+        Ok(now)
     }
-    let manifest = read_photos(&mut prepared.dataset, &mut console, ranks);
-    let known = restored.as_ref().map(|restored| &restored.origin.data_sha256);
-    let known = known.or(environment.as_ref().map(|environment| &environment.data_sha256));
-    let manifest = ranks.agree(manifest.and_then(|manifest| same_photos(&folder, known, &prepared, manifest)))?;
-    let stopped = ranks.any(interrupt::requested())?;
-    let stopped_before = || {
-        ensure!(!stopped, "stopped before training went on; the run is as it was (ft resume {name})");
-        Ok(())
-    };
-    ranks.agree(stopped_before())?;
-    let (Some(run), Some(now)) = (run, now) else {
-        return follow::conduct(&recipe, prepared, Resumed { manifest, restored }, ranks);
-    };
-    let mut environment = environment.unwrap_or_else(|| now.clone());
-    environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
-    log_ranks(&console, ranks);
-    console.log(&selected.line());
-    if data.is_some() || environment.data_root.is_none() {
-        environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+
+    /// Reads every photo once more and refuses other photos than those of the run.
+    fn same_photos(&self, prepared: &mut Prepared, console: &mut Console, ranks: &Ranks) -> Result<Manifest> {
+        let known = self.restored.as_ref().map(|restored| &restored.origin.data_sha256);
+        let known = known.or(self.environment.as_ref().map(|environment| &environment.data_sha256));
+        let manifest = read_photos(&mut prepared.dataset, console, ranks);
+        let manifest =
+            ranks.agree(manifest.and_then(|manifest| same_photos(&self.folder, known, prepared, manifest)))?;
+        let name = &self.name;
+        let go_on = match ranks.any(interrupt::requested())? {
+            true => Err(anyhow!("stopped before training went on; the run is as it was (ft resume {name})")),
+            false => Ok(()),
+        };
+        ranks.agree(go_on)?;
+        Ok(manifest)
     }
-    announce(&console, &environment, &now, restored.as_ref());
-    let progress = restored.as_ref().map(|restored| &restored.state.progress);
+}
+
+/// Takes the run back to the state that it goes on from, and records that it does.
+fn rewind(run: &RunWriter, restored: Option<&Restored>, now: Environment, ranks: &Ranks) -> Result<()> {
+    let progress = restored.map(|restored| &restored.state.progress);
     let epochs = progress.map_or(0, |progress| progress.epoch);
     let batches = progress.and_then(|progress| progress.partial.as_ref()).map_or(0, |partial| partial.batches);
     run.rewind(epochs, batches)?;
-    States::of(run.folder()).rewind(restored.as_ref())?;
+    States::of(run.folder()).rewind(restored)?;
     run.record_resumption(&Resumption {
         time: now.started,
         ft_version: now.ft_version,
@@ -122,13 +162,10 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
         cpu: now.cpu,
         device: now.device,
         threads: now.threads,
-        state: restored.as_ref().map(|restored| restored.name.clone()),
+        state: restored.map(|restored| restored.name.clone()),
         epoch: epochs,
         ranks: ranks.size(),
-    })?;
-    Session { recipe: &recipe, run, name, environment, console, started, ranks: ranks.clone() }
-        .conduct(prepared, Some(Resumed { manifest, restored }))?
-        .report(&recipe, args.json)
+    })
 }
 
 /// Takes up the run that is meant.

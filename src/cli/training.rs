@@ -67,11 +67,7 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
     environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
-    if ranks.is_alone() {
-        interrupt::install()?
-    } else {
-        interrupt::install_among_ranks()?
-    }
+    interrupt::install_for(ranks)?;
     let name = shown_name(&run);
     Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }.conduct(prepared, None)
 }

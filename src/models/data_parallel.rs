@@ -1,7 +1,7 @@
 //! Passes of a rank that has a part of a batch: what batch norms and dropout must know of the rest.
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::ops::{BatchStatistics, RunningVariance};
 use crate::parallel::{Ranks, Share};
@@ -100,13 +100,12 @@ impl BatchPart<'_> {
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    Ok(tensor.to_dtype(DType::F64)?.to_vec1()?)
+    // Not every device knows double precision.
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()?)
 }
 
 fn like(other: &Tensor, values: &[f64]) -> Result<Tensor> {
-    Ok(Tensor::from_slice(values, values.len(), &candle_core::Device::Cpu)?
-        .to_dtype(other.dtype())?
-        .to_device(other.device())?)
+    Ok(Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_dtype(other.dtype())?.to_device(other.device())?)
 }
 
 fn statistics_like(own: &BatchStatistics, mean: &[f64], variance: &[f64], rows: f64) -> Result<BatchStatistics> {

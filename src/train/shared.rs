@@ -6,8 +6,21 @@ use candle_core::Tensor;
 use super::fit::{Figures, Tally, evaluate};
 use super::objective::Objective;
 use super::source::{FeatureBatch, Mixed, Source};
+use crate::error::usage;
 use crate::models::Network;
 use crate::parallel::{Ranks, Share};
+
+/// # Errors
+/// A usage error if there are more ranks than photos of a batch: some would never have anything to do.
+pub fn check_batch_size(batch_size: usize, ranks: &Ranks) -> Result<()> {
+    let size = ranks.size();
+    if batch_size >= size {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "train.batch_size is {batch_size}, the photos of all {size} ranks together: each needs one at least"
+    )))
+}
 
 /// What a rank reads of a batch.
 pub(super) struct SharedBatch {
@@ -180,6 +193,6 @@ pub fn predict_among(
     let classes = network.graph().layers.last().map_or(0, |layer| layer.shape.count()).max(1);
     let bytes = bytemuck::cast_slice(&own.concat()).to_vec();
     let all = ranks.gather_bytes(&bytes)?.concat();
-    let values: Vec<f32> = all.chunks_exact(4).map(|bytes| bytemuck::pod_read_unaligned(bytes)).collect();
+    let values: Vec<f32> = all.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
     Ok(values.chunks(classes).map(<[f32]>::to_vec).collect())
 }

@@ -17,7 +17,7 @@ use super::observer::{EpochMetrics, Moment, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::{Pace, figure, needs_validation};
 use super::phases::{Phase, frozen_throughout, phase_of, phases};
-use super::shared::{SharedBatch, evaluate_among, shared_batches, whole_figures};
+use super::shared::{SharedBatch, check_batch_size, evaluate_among, shared_batches, whole_figures};
 use super::source::{FeatureBatch, Source};
 use super::state::{PaceState, PartialEpoch, Progress, TrainingState};
 use super::step::{Accumulator, Gradients, backpropagate, backpropagate_part};
@@ -307,13 +307,7 @@ impl<'a> Trainer<'a> {
         {
             return Err(usage(format!("{key} watches validation photos, but there are none")));
         }
-        if self.recipe.train.batch_size < self.ranks.size() {
-            return Err(usage(format!(
-                "train.batch_size is {}, the photos of all {} ranks together: each needs one at least",
-                self.recipe.train.batch_size,
-                self.ranks.size()
-            )));
-        }
+        check_batch_size(self.recipe.train.batch_size, &self.ranks)?;
         for source in [Some(train), val].into_iter().flatten() {
             let (cut, end) = (source.cut(), network.first_half_end());
             ensure!(cut <= end, "the photos enter at layer {cut}, but training changes layers from {end} on");

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result};
 
 use super::super::interrupt;
+use crate::parallel::launch::ALONE;
 use crate::runs::sweeps::{Membership, join};
 
 /// Names the membership of the run that a child makes, as JSON; of a run that is resumed it is known.
@@ -55,6 +56,8 @@ impl ChildRun {
         let log_start = file.metadata().with_context(|| format!("cannot read {}", log.display()))?.len();
         let mut command = Command::new(this_program()?);
         command.args(arguments).env(VARIABLE, serde_json::to_string(membership)?);
+        // A launcher that has started several sweeps has not started this run.
+        command.env(ALONE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file);
         #[cfg(unix)]
         {
