@@ -102,17 +102,19 @@ fn composed(input: &Tensor, image: Image, window: Window) -> Result<(Tensor, Ten
 
 fn composed_backward(grad: &Tensor, winners: &Tensor, image: Image, window: Window) -> Result<Tensor> {
     let taps = Taps::new("max_pool_backward", window, image)?;
+    // Windows overlap: what they give to a pixel is added up before it is rounded.
+    let above = wide(grad)?;
     let mut sum: Option<Tensor> = None;
     for (tap, (i, j)) in taps.positions().enumerate() {
-        let won = winners.eq(tap as u32)?.to_dtype(grad.dtype())?;
-        let placed = taps.put(&(grad * won)?, i, j)?;
+        let won = winners.eq(tap as u32)?.to_dtype(above.dtype())?;
+        let placed = taps.put(&(&above * won)?, i, j)?;
         sum = Some(match sum {
             Some(sum) => (sum + placed)?,
             None => placed,
         });
     }
     match sum {
-        Some(sum) => taps.crop(&sum),
+        Some(sum) => Ok(taps.crop(&sum)?.to_dtype(grad.dtype())?),
         None => anyhow::bail!("max_pool_backward: the window {:?} has no pixels", window.kernel),
     }
 }

@@ -156,16 +156,19 @@ fn momentum_and_rho_default_to_the_optimisers_and_the_conventions() {
 }
 
 #[test]
-fn the_precision_is_one_of_three_words() {
-    for (word, precision) in
-        [("f32", PrecisionChoice::F32), ("bf16", PrecisionChoice::Bf16), ("auto", PrecisionChoice::Auto)]
-    {
+fn the_precision_is_one_of_four_words() {
+    for (word, precision) in [
+        ("f32", PrecisionChoice::F32),
+        ("tf32", PrecisionChoice::Tf32),
+        ("bf16", PrecisionChoice::Bf16),
+        ("auto", PrecisionChoice::Auto),
+    ] {
         let read = recipe::from_text(&format!("[train]\nprecision = \"{word}\"\n"), "my.toml", &[]).unwrap();
         assert_eq!(read.train.precision, precision);
     }
     let message = usage_error("[train]\nprecision = \"bf61\"\nprecison = \"f32\"\n", &[]);
     for part in [
-        "my.toml:2: train.precision: \"bf61\" is none of \"f32\", \"bf16\", \"auto\"; did you mean \"bf16\"?",
+        "my.toml:2: train.precision: \"bf61\" is none of \"f32\", \"tf32\", \"bf16\", \"auto\"; did you mean \"bf16\"?",
         "my.toml:3: train.precison: unknown key; did you mean `precision`?",
     ] {
         assert!(message.contains(part), "missing: {part}\nin: {message}");
