@@ -38,7 +38,7 @@ fn this_machine_passes_and_the_json_has_every_comparison() {
     assert!(devices.iter().any(|device| device["device"] == "cpu" && device["usable"] == true), "{facts}");
     // Each form on the processor, and for each the worst of its cases, which is within its limit.
     let forms: Vec<_> = rows(&report, "conv2d.backward_kernel").into_iter().map(|row| row["form"].clone()).collect();
-    assert_eq!(forms, ["native_f32", "native_bf16", "composed_f32"]);
+    assert_eq!(forms, ["native_f32", "native_bf16", "composed_f32", "composed_bf16"]);
     for check in report["checks"].as_array().expect("checks") {
         let figure = |name: &str| check["worst"][name].as_f64().unwrap_or_else(|| panic!("{name} of {check}"));
         assert!(check["ok"] == true && figure("error") <= figure("limit") && figure("limit") < 0.005, "{check}");
@@ -71,7 +71,7 @@ fn a_broken_operation_fails_the_check_and_is_named() {
     assert!(stderr.contains("error: off: conv2d.backward_input (native kernels, f32)"), "{stderr}");
     // The table is there all the same, and accuses nothing else.
     let off: Vec<&str> = stdout.lines().filter(|line| line.contains("  OFF  ")).collect();
-    assert!(off.len() == 3 && off.iter().all(|line| line.starts_with("conv2d.backward_input ")), "{stdout}");
+    assert!(off.len() == 4 && off.iter().all(|line| line.starts_with("conv2d.backward_input ")), "{stdout}");
     assert_eq!(kept(&shop), 0, "it says nothing about this machine");
 }
 
