@@ -27,10 +27,54 @@ pub(super) fn wide(tensor: &Tensor) -> Result<Tensor> {
     Ok(if tensor.dtype() == DType::BF16 { tensor.to_dtype(DType::F32)? } else { tensor.clone() })
 }
 
-/// Sums over all dimensions but the last: `[channels]`. A product with ones, which is the fast reduction everywhere; what is summed up is never rounded.
+/// Rows that are summed up one after the other.
+const BLOCK: usize = 64;
+
+/// Sums over all dimensions but the last: `[channels]`; what is summed up is never rounded.
+///
+/// A product with ones, which is the fast reduction everywhere; of blocks of rows, then of blocks of their sums, and so on. In one product over
+/// all rows errors would grow with their number where they are of one sign (squares), and a GPU would have little to do at a time.
 pub(super) fn column_sums(tensor: &Tensor) -> Result<Tensor> {
-    let (rows, channels) = rows_and_channels("column_sums", tensor)?;
-    let ones = Tensor::ones((1, rows), tensor.dtype(), tensor.device())?;
-    let tensor = tensor.reshape((rows, channels))?;
-    Ok(cuda::exactly(|| ones.matmul(&tensor))?.reshape(channels)?)
+    let (mut rows, channels) = rows_and_channels("column_sums", tensor)?;
+    let mut sums = tensor.contiguous()?.reshape((rows, channels))?;
+    while rows > 1 {
+        let block = BLOCK.min(rows);
+        let (blocks, rest) = (rows / block, rows % block);
+        let mut parts = vec![block_sums(&sums.narrow(0, 0, blocks * block)?.reshape((blocks, block, channels))?)?];
+        if rest > 0 {
+            parts.push(block_sums(&sums.narrow(0, blocks * block, rest)?.unsqueeze(0)?)?);
+        }
+        sums = Tensor::cat(&parts, 0)?;
+        rows = parts.iter().map(|part| part.dims().first().copied().unwrap_or_default()).sum();
+    }
+    Ok(sums.reshape(channels)?)
+}
+
+/// `[blocks, rows, channels]` to `[blocks, channels]`.
+fn block_sums(blocks: &Tensor) -> Result<Tensor> {
+    let (count, rows, channels) = blocks.dims3()?;
+    let ones = Tensor::ones((count, 1, rows), blocks.dtype(), blocks.device())?;
+    Ok(cuda::exactly(|| ones.matmul(&blocks.contiguous()?))?.reshape((count, channels))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn sums_over_many_rows_of_one_sign_stay_exact_to_a_few_roundings() {
+        for rows in [1usize, 2, 3, 7, 64, 65, 6272, 50_000] {
+            // Multiples of 1/256, whose roundings in a running sum would be biased.
+            let values: Vec<f32> = (0..rows * 3).map(|i| (((i * 97) % 256) as f32 / 256.0 - 0.3).powi(2)).collect();
+            let expected: Vec<f64> =
+                (0..3).map(|c| values.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum()).collect();
+            let found = column_sums(&Tensor::from_vec(values, (rows, 3), &Device::Cpu).unwrap()).unwrap();
+            for (found, expected) in found.to_vec1::<f32>().unwrap().into_iter().zip(expected) {
+                let error = (f64::from(found) - expected).abs() / expected.max(1e-9);
+                assert!(error < 1e-6, "{rows} rows: {found} where {expected} is expected");
+            }
+        }
+    }
 }
