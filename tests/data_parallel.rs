@@ -22,7 +22,6 @@ use ft::recipe::{
 use ft::train::checkpoint::ModelDescription;
 use ft::train::objective::Objective;
 use ft::train::observer::{EpochMetrics, Moment, Observer, StepMetrics};
-use ft::train::phases::Phase;
 use ft::train::shared::predict_among;
 use ft::train::source::{Batches, CachedSource, FeatureBatch, PhotoSource, Source, Watcher};
 use ft::train::state::TrainingState;
@@ -87,14 +86,6 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn begin(&mut self, _: &str, _: usize) {}
-    fn progress(&mut self, _: usize, _: &str) {}
-    fn end(&mut self) {}
-
-    fn phase(&mut self, _: &Network, _: &Phase) -> Result<()> {
-        Ok(())
-    }
-
     fn note(&mut self, line: &str) {
         self.notes.push(line.to_owned());
     }
@@ -106,10 +97,6 @@ impl Observer for Seen {
 
     fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.epochs.push(*metrics);
-        Ok(())
-    }
-
-    fn best(&mut self, _: &Network, _: &EpochMetrics) -> Result<()> {
         Ok(())
     }
 

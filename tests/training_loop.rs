@@ -90,10 +90,6 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    fn begin(&mut self, _: &str, _: usize) {}
-    fn progress(&mut self, _: usize, _: &str) {}
-    fn end(&mut self) {}
-
     fn phase(&mut self, network: &Network, phase: &ft::train::phases::Phase) -> Result<()> {
         self.phases.push((phase.first, network.parameters()?));
         Ok(())

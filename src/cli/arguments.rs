@@ -89,7 +89,7 @@ pub struct TrainingArgs {
     /// All randomness follows from it
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
-    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it [default: the recipe's, f32]
+    /// Numbers to compute in; auto takes bf16 where the device is fast in it [default: the recipe's, f32]
     #[arg(long, value_name = "NUMBERS", value_parser = precision::parser())]
     pub precision: Option<PrecisionChoice>,
     /// Change any key of the recipe, e.g. train.lr=1e-4 (repeatable; the flags above win)

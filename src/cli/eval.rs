@@ -90,7 +90,7 @@ pub struct Args {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
-    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it
+    /// Numbers to compute in; auto takes bf16 where the device is fast in it
     #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
     precision: PrecisionChoice,
     #[command(flatten)]

@@ -7,12 +7,11 @@ use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::training::{Resumed, check_training};
 use super::{TrainingArgs, interrupt, precision};
-use crate::models::Network;
 use crate::parallel::Ranks;
 use crate::recipe::Recipe;
 use crate::train::objective::Objective;
-use crate::train::observer::{EpochMetrics, Observer};
-use crate::train::phases::{Phase, frozen_throughout, phases};
+use crate::train::observer::Observer;
+use crate::train::phases::{frozen_throughout, phases};
 
 /// Follows the first rank through a new run.
 ///
@@ -65,30 +64,6 @@ pub(super) fn conduct(recipe: &Recipe, prepared: Prepared, from: Resumed, ranks:
 struct Follower(Console);
 
 impl Observer for Follower {
-    fn begin(&mut self, _: &str, _: usize) {}
-
-    fn progress(&mut self, _: usize, _: &str) {}
-
-    fn end(&mut self) {}
-
-    fn phase(&mut self, _: &Network, _: &Phase) -> Result<()> {
-        Ok(())
-    }
-
-    fn note(&mut self, _: &str) {}
-
-    fn epoch(&mut self, _: &EpochMetrics) -> Result<()> {
-        Ok(())
-    }
-
-    fn best(&mut self, _: &Network, _: &EpochMetrics) -> Result<()> {
-        Ok(())
-    }
-
-    fn last(&mut self, _: &Network, _: usize) -> Result<()> {
-        Ok(())
-    }
-
     fn stop_requested(&self) -> bool {
         interrupt::requested()
     }

@@ -14,14 +14,13 @@ use super::sources::Sources;
 use super::training::check_training;
 use super::{interrupt, precision};
 use crate::error::say;
-use crate::models::Network;
 use crate::parallel::Ranks;
 use crate::recipe::{PrecisionChoice, Recipe, load};
 use crate::report::plot::{Axis, Chart, Figure, Mark, Series, Style};
 use crate::train::lr_find::{Curve, Point, Range, lr_find};
 use crate::train::objective::Objective;
-use crate::train::observer::{EpochMetrics, Observer};
-use crate::train::phases::{Phase, phases};
+use crate::train::observer::Observer;
+use crate::train::phases::phases;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +64,7 @@ pub struct Args {
     /// All randomness follows from it
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it [default: the recipe's, f32]
+    /// Numbers to compute in; auto takes bf16 where the device is fast in it [default: the recipe's, f32]
     #[arg(long, value_name = "NUMBERS", value_parser = precision::parser())]
     precision: Option<PrecisionChoice>,
     /// Change any key of the recipe, e.g. train.batch_size=64 (repeatable; the flags above win)
@@ -171,24 +170,8 @@ impl Observer for Watched {
         self.console.end();
     }
 
-    fn phase(&mut self, _: &Network, _: &Phase) -> Result<()> {
-        Ok(())
-    }
-
     fn note(&mut self, line: &str) {
         self.console.log(line);
-    }
-
-    fn epoch(&mut self, _: &EpochMetrics) -> Result<()> {
-        Ok(())
-    }
-
-    fn best(&mut self, _: &Network, _: &EpochMetrics) -> Result<()> {
-        Ok(())
-    }
-
-    fn last(&mut self, _: &Network, _: usize) -> Result<()> {
-        Ok(())
     }
 
     fn stop_requested(&self) -> bool {

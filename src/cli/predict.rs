@@ -72,7 +72,7 @@ pub struct Args {
     /// Print the result as CSV: path, truth if asked for, then class and probability of each rank
     #[arg(long)]
     csv: bool,
-    /// Numbers to compute in; auto takes bf16 where the processor has instructions for it
+    /// Numbers to compute in; auto takes bf16 where the device is fast in it
     #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
     precision: PrecisionChoice,
     #[command(flatten)]

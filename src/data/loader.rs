@@ -190,11 +190,6 @@ impl Loader {
         self.ahead(order, batch_size, move |shared, indices| shared.batch(indices, epoch))
     }
 
-    /// Whether photos have 8-bit pixels until they are normalised, so that there are [`Loader::pixel_batches`].
-    pub fn has_byte_pixels(&self) -> bool {
-        self.shared.contract.gives_bytes()
-    }
-
     /// [`Loader::augmented_batches`] before they are normalised, for a device that does the rest.
     ///
     /// # Errors

@@ -176,7 +176,7 @@ pub enum PrecisionChoice {
     Tf32,
     /// Activations and the operands of convolutions are bfloat16; parameters and sums stay single precision.
     Bf16,
-    /// `bf16` where the processor has instructions for it, else `f32`.
+    /// `bf16` where the device is fast in it (AMX, tensor cores), else `f32`.
     Auto,
 }
 

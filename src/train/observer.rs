@@ -57,18 +57,20 @@ pub enum Moment {
     Pause,
 }
 
-/// Receives what training reaches; implemented by the run record and the command line.
+/// Receives what training reaches; implemented by the run record and the command line. Whoever does not care for something leaves it out.
 pub trait Observer {
     /// A piece of work of `total` photos begins, e.g. `epoch 3/10`.
-    fn begin(&mut self, what: &str, total: usize);
+    fn begin(&mut self, _what: &str, _total: usize) {}
     /// `done` of the photos are through; `note` is a short running figure.
-    fn progress(&mut self, done: usize, note: &str);
+    fn progress(&mut self, _done: usize, _note: &str) {}
     /// The piece of work has ended.
-    fn end(&mut self);
+    fn end(&mut self) {}
     /// Another part of the network trains from now on.
-    fn phase(&mut self, network: &Network, phase: &Phase) -> Result<()>;
+    fn phase(&mut self, _: &Network, _: &Phase) -> Result<()> {
+        Ok(())
+    }
     /// Something the user should know.
-    fn note(&mut self, line: &str);
+    fn note(&mut self, _line: &str) {}
     /// `train.log_every` batches more are done, or the last ones of an epoch.
     fn step(&mut self, _: &StepMetrics) -> Result<()> {
         Ok(())
@@ -79,11 +81,17 @@ pub trait Observer {
         Ok(())
     }
     /// An epoch is complete.
-    fn epoch(&mut self, metrics: &EpochMetrics) -> Result<()>;
+    fn epoch(&mut self, _: &EpochMetrics) -> Result<()> {
+        Ok(())
+    }
     /// The network is better on the validation photos than ever before in this run.
-    fn best(&mut self, network: &Network, metrics: &EpochMetrics) -> Result<()>;
+    fn best(&mut self, _: &Network, _: &EpochMetrics) -> Result<()> {
+        Ok(())
+    }
     /// Training has ended with these weights, complete or interrupted after `epochs`.
-    fn last(&mut self, network: &Network, epochs: usize) -> Result<()>;
+    fn last(&mut self, _: &Network, _epochs: usize) -> Result<()> {
+        Ok(())
+    }
     /// Whether the state of training is to be saved now. By default it never is.
     fn checkpoint_due(&self, _: Moment) -> bool {
         false

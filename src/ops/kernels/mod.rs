@@ -1,7 +1,8 @@
 //! Native kernels: `f32` and bfloat16 on the CPU, on all threads of rayon's pool.
 //!
 //! Every kernel cuts its work into pieces whose size depends on the shapes only, and adds partial sums in a fixed
-//! order, so its results are the same to the bit with any number of threads. This is the only module with `unsafe`.
+//! order, so its results are the same to the bit with any number of threads. `cuda` calls NVIDIA's libraries instead. This is the only module
+//! with `unsafe`.
 
 mod addressing;
 mod amx;
