@@ -174,7 +174,8 @@ pub fn evaluate_among(
     Ok(Tally::from_sums((sums[0], sums[1] as usize, sums[2] as usize)))
 }
 
-/// [`super::fit::predict_all`] with the batches divided among ranks; all have all logits.
+/// [`super::fit::predict_all`] with the batches divided among ranks; all have all logits. Progress is that of this rank, as if it were that of
+/// all.
 ///
 /// # Errors
 /// As there; if another rank is gone.
@@ -186,7 +187,10 @@ pub fn predict_among(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
     let order: Vec<usize> = (0..source.len()).collect();
-    let own = super::fit::predict(network, source, evaluated(ranks, &order, batch_size), batch_size, progress)?;
+    let share = evaluated(ranks, &order, batch_size);
+    // The others are about as far.
+    let mut progress_of_all = |done: usize| progress(done * order.len() / share.len().max(1));
+    let own = super::fit::predict(network, source, share, batch_size, &mut progress_of_all)?;
     if ranks.is_alone() {
         return Ok(own);
     }
