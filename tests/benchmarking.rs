@@ -210,7 +210,7 @@ fn a_profile_changes_no_bit_of_a_training_step() {
     let mut network = formula_network(graph, 0.7);
     network.freeze("conv3", BatchNormMode::Train).expect("frozen");
     let expected = step(&network);
-    let profile = Arc::new(Profile::default());
+    let profile = Arc::new(Profile::new(network.device()));
     network.set_profile(Some(Arc::clone(&profile)));
     assert_eq!(step(&network), expected);
     let steps = profile.take();

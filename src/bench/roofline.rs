@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::layers::{LayerTable, Product};
 use super::machine;
-use crate::ops::{self, Backend, Conv2d, Needed, Padding, Precision};
+use crate::ops::{self, Backend, Bf16Support, Conv2d, Needed, Padding, Precision};
 
 /// Least number of runs of each measurement, of which the fastest counts.
 const RUNS: usize = 4;
@@ -24,28 +24,28 @@ const PIECE: usize = 1 << 18;
 /// Sizes of the buffers in bytes: at least four times a usual cache, at most what any machine has.
 const BUFFER: (u64, u64) = (1 << 28, 1 << 30);
 
-/// The types of the tensors whose products are measured, one a precision.
-const PRODUCTS: [(Precision, DType); 2] = [(Precision::F32, DType::F32), (Precision::Bf16, DType::BF16)];
-
 /// A pointwise convolution that reads little for what it computes, 128 operations a byte in `f32`: images, side, channels in and out.
 const COMPUTE_BOUND: (usize, usize, usize) = (8, 32, 512);
+
+/// The same for devices that compute beside the program, which a product of that size would hardly begin to fill: 256 operations a byte.
+const COMPUTE_BOUND_ON_DEVICE: (usize, usize, usize) = (64, 32, 1024);
 
 /// Speed of products in one precision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Peak {
-    /// `f32` or `bf16`.
+    /// `f32`, `tf32` or `bf16`.
     pub precision: &'static str,
     pub gflop_per_second: f64,
 }
 
-/// The limits of this machine, with all threads.
+/// The limits of a device; of the CPU with all threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Roofline {
     /// Of each of the two or three buffers.
     pub buffer_bytes: u64,
     /// `a = b`: bytes read and written.
     pub copy_bytes_per_second: f64,
-    /// `a = b + s c`: bytes read and written, as in McCalpin's STREAM.
+    /// `a = b + s c`: bytes read and written, as in McCalpin's STREAM; on other devices than the CPU `a = b + c`, which moves as many.
     pub triad_bytes_per_second: f64,
     pub products: Vec<Peak>,
 }
@@ -54,12 +54,15 @@ impl Roofline {
     /// Measures, for a few seconds.
     ///
     /// # Errors
-    /// If the convolution cannot be computed.
-    pub fn measure() -> Result<Self> {
-        let buffer_bytes = buffer_bytes();
-        let (copy, triad) = bandwidths(buffer_bytes);
-        let products = PRODUCTS.iter().map(|&(precision, dtype)| {
-            Ok(Peak { precision: precision.name(), gflop_per_second: product(dtype, PATIENCE)? })
+    /// If the device refuses to compute.
+    pub fn measure(device: &Device) -> Result<Self> {
+        let buffer_bytes = buffer_bytes(device);
+        let (copy, triad) = match device {
+            Device::Cpu => bandwidths(buffer_bytes),
+            _ => bandwidths_of(device, buffer_bytes, PATIENCE)?,
+        };
+        let products = precisions(device)?.into_iter().map(|precision| {
+            Ok(Peak { precision: precision.name(), gflop_per_second: product(precision, device, PATIENCE)? })
         });
         Ok(Self {
             buffer_bytes,
@@ -91,9 +94,22 @@ impl Roofline {
     }
 }
 
-/// Twice the largest cache where it is known, in whole pieces.
-fn buffer_bytes() -> u64 {
-    let wanted = machine::largest_cache().map_or(BUFFER.0, |cache| 2 * cache);
+/// What the device computes in.
+fn precisions(device: &Device) -> Result<Vec<Precision>> {
+    let all = [
+        (Precision::F32, true),
+        (Precision::Tf32, device.is_cuda()),
+        (Precision::Bf16, ops::bf16_support(device)? != Bf16Support::None),
+    ];
+    Ok(all.into_iter().filter_map(|(precision, known)| known.then_some(precision)).collect())
+}
+
+/// Twice the largest cache where it is known, in whole pieces; of devices with memory of their own the most, if that leaves half of it free.
+fn buffer_bytes(device: &Device) -> u64 {
+    let wanted = match device {
+        Device::Cpu => machine::largest_cache().map_or(BUFFER.0, |cache| 2 * cache),
+        _ => ops::free_memory(device).map_or(BUFFER.0, |free| free / 6),
+    };
     let piece = (PIECE * size_of::<f32>()) as u64;
     wanted.clamp(BUFFER.0, BUFFER.1).next_multiple_of(piece)
 }
@@ -116,24 +132,46 @@ fn bandwidths(bytes: u64) -> (f64, f64) {
     (2.0 * bytes as f64 / copy, 3.0 * bytes as f64 / triad)
 }
 
-/// GFLOP/s of the fastest of the three products of a convolution of tensors of this type, forwards and the two gradients: the machine
-/// can do at least so much.
-fn product(dtype: DType, patience: Duration) -> Result<f64> {
-    let (images, side, channels) = COMPUTE_BOUND;
-    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu);
+/// The same of a device that computes beside the program, by candle's operations.
+fn bandwidths_of(device: &Device, bytes: u64, patience: Duration) -> Result<(f64, f64)> {
+    let count = bytes as usize / size_of::<f32>();
+    let (b, c) = (Tensor::full(1f32, count, device)?, Tensor::full(2f32, count, device)?);
+    // A first time each, since what is timed cannot fail.
+    drop((b.copy()?, (&b + &c)?));
+    let copy = fastest(patience, || finished(device, b.copy()));
+    let sum = fastest(patience, || finished(device, &b + &c));
+    Ok((2.0 * bytes as f64 / copy, 3.0 * bytes as f64 / sum))
+}
+
+/// Waits for a device to have computed something that it has been seen to compute.
+fn finished<T, E>(device: &Device, result: Result<T, E>) {
+    drop(result);
+    // It fails where the next call would fail too, which is not timed.
+    device.synchronize().ok();
+}
+
+/// GFLOP/s of the fastest of the three products of a convolution in this precision, forwards and the two gradients: the device can do at
+/// least so much.
+fn product(precision: Precision, device: &Device, patience: Duration) -> Result<f64> {
+    let (images, side, channels) = if device.is_cpu() { COMPUTE_BOUND } else { COMPUTE_BOUND_ON_DEVICE };
+    let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, device);
     let input = random(&[images, side, side, channels])?.to_dtype(dtype)?;
     let kernel = random(&[1, 1, channels, channels])?;
     let config = Conv2d { stride: (1, 1), padding: Padding::NONE };
-    let forward = || ops::conv2d(Backend::Native, &input, &kernel, None, &config, false);
+    let backend = Backend::for_device(device);
+    ops::round_products(precision);
+    let forward = || ops::conv2d(backend, &input, &kernel, None, &config, false);
     // In and out have the same shape, so the input does for a gradient too.
-    let backward = |needed| ops::conv2d_backward(Backend::Native, &input, &kernel, false, &input, &config, needed);
+    let backward = |needed| ops::conv2d_backward(backend, &input, &kernel, false, &input, &config, needed);
     // A first time, since what is timed cannot fail.
-    forward().and_then(|_| backward(BOTH)).with_context(|| format!("cannot convolve tensors of {dtype:?}"))?;
+    forward().and_then(|_| backward(BOTH)).with_context(|| format!("cannot convolve in {}", precision.name()))?;
     let seconds = [
-        fastest(patience, || drop(forward())),
-        fastest(patience, || drop(backward(Needed { parameters: false, ..BOTH }))),
-        fastest(patience, || drop(backward(Needed { input: false, ..BOTH }))),
+        fastest(patience, || finished(device, forward())),
+        fastest(patience, || finished(device, backward(Needed { parameters: false, ..BOTH }))),
+        fastest(patience, || finished(device, backward(Needed { input: false, ..BOTH }))),
     ];
+    ops::round_products(Precision::F32);
     let gflop = 2.0 * (images * side * side * channels * channels) as f64 / 1e9;
     Ok(gflop / seconds.into_iter().fold(f64::INFINITY, f64::min))
 }
@@ -179,10 +217,16 @@ mod tests {
 
     #[test]
     fn products_are_measured_in_every_precision() {
-        for (precision, dtype) in PRODUCTS {
-            let speed = product(dtype, Duration::ZERO).unwrap();
+        for precision in precisions(&Device::Cpu).unwrap() {
+            let speed = product(precision, &Device::Cpu, Duration::ZERO).unwrap();
             assert!(speed > 0.0 && speed.is_finite(), "{}: {speed}", precision.name());
         }
+    }
+
+    #[test]
+    fn the_way_of_other_devices_measures_bandwidths_too() {
+        let (copy, sum) = bandwidths_of(&Device::Cpu, 1 << 20, Duration::ZERO).unwrap();
+        assert!([copy, sum].iter().all(|speed| *speed > 0.0 && speed.is_finite()), "{copy} {sum}");
     }
 
     #[test]

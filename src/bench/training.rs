@@ -21,7 +21,7 @@ const HEAD: [&str; 5] = ["gap", "dense(32, relu)", "batch_norm", "dense(32, relu
 const LEARNING_RATE: f64 = 1e-4;
 
 /// What is to be measured.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Setting {
     pub model: String,
     /// As in recipes: none, all, a stage, a block, a layer, an index.
@@ -32,6 +32,7 @@ pub struct Setting {
     pub batch: usize,
     pub classes: usize,
     pub precision: Precision,
+    pub device: Device,
     /// Measured repetitions.
     pub steps: usize,
 }
@@ -45,6 +46,8 @@ pub struct Subject {
     images: Tensor,
     labels: Vec<u32>,
     steps: usize,
+    /// Whether each part of a step is waited for.
+    parts_wait: bool,
 }
 
 impl Subject {
@@ -58,7 +61,8 @@ impl Subject {
         attach_head(&mut graph, &head::parse(&HEAD.map(String::from))?, setting.classes)?;
         // Before any weights are drawn, since that takes time and this may fail.
         crate::models::freeze_boundary(&graph, &setting.freeze_before)?;
-        let mut network = Network::new(graph, 0, &Device::Cpu)?;
+        let device = &setting.device;
+        let mut network = Network::new(graph, 0, device)?;
         network.freeze(&setting.freeze_before, BatchNormMode::Train)?;
         network.set_precision(setting.precision);
         let rule = Rule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, amsgrad: false };
@@ -72,9 +76,10 @@ impl Subject {
             network,
             optimizer: Optimizer::new(OptimizerConfig::new(rule, Convention::Keras)),
             loss,
-            images: Tensor::randn(0f32, 1.0, (setting.batch, setting.size, setting.size, 3), &Device::Cpu)?,
+            images: Tensor::randn(0f32, 1.0, (setting.batch, setting.size, setting.size, 3), device)?,
             labels: (0..setting.batch).map(|i| (i % setting.classes) as u32).collect(),
             steps: setting.steps,
+            parts_wait: false,
         })
     }
 
@@ -103,7 +108,10 @@ impl Subject {
     /// # Errors
     /// If the network cannot compute.
     pub fn forward(&self) -> Result<Spread> {
-        seconds(self.steps, || self.network.predict(&self.images).map(drop))
+        seconds(self.steps, || {
+            self.network.predict(&self.images)?;
+            self.finish()
+        })
     }
 
     /// Where the time of [`Self::train`]'s step goes.
@@ -112,33 +120,48 @@ impl Subject {
     /// If the network cannot compute.
     pub fn layers(&mut self) -> Result<LayerTable> {
         let images = vec![self.images.clone()];
-        let profile = Arc::new(Profile::default());
+        let profile = Arc::new(Profile::new(self.network.device()));
         self.network.set_profile(Some(Arc::clone(&profile)));
+        self.parts_wait = true;
         let steps = (0..WARM_UP + self.steps).map(|_| {
             let parts = self.step(0, &images)?;
             Ok(ProfiledStep { steps: profile.take(), parts })
         });
         let steps = steps.collect::<Result<Vec<_>>>();
         self.network.set_profile(None);
+        self.parts_wait = false;
         let trained = self.network.trainable_parameters_mut().iter().map(|(_, value)| value.elem_count()).sum();
         Ok(LayerTable::of(steps?.get(WARM_UP..).unwrap_or_default(), self.network.precision(), trained))
     }
 
-    /// One training step from what crosses `cut`.
+    /// Waits until the device has done everything that it was told.
+    fn finish(&self) -> Result<()> {
+        Ok(self.network.device().synchronize()?)
+    }
+
+    /// One training step from what crosses `cut`, until the device has done it. Between its parts the device is waited for only if they
+    /// are looked at, since training does not wait there.
     fn step(&mut self, cut: usize, crossing: &[Tensor]) -> Result<StepParts> {
         let mut loss_seconds = 0.0;
+        let part_ends = || if self.parts_wait { self.finish() } else { Ok(()) };
         let started = Instant::now();
         let output = self.network.train_step(cut, crossing.to_vec(), 0, |logits| {
             let started = Instant::now();
-            let loss = softmax_cross_entropy(logits, &self.labels, &self.loss);
+            let loss = softmax_cross_entropy(logits, &self.labels, &self.loss)?;
+            part_ends()?;
             loss_seconds = started.elapsed().as_secs_f64();
-            loss
+            Ok(loss)
         })?;
+        part_ends()?;
         let passes = started.elapsed().as_secs_f64();
         self.network.update_statistics(&output)?;
+        if self.parts_wait {
+            self.finish()?;
+        }
         let statistics = started.elapsed().as_secs_f64();
         self.optimizer.step(&mut self.network.trainable_parameters_mut(), &output.gradients, LEARNING_RATE)?;
         drop(output);
+        self.finish()?;
         let total = started.elapsed().as_secs_f64();
         Ok(StepParts { passes, loss: loss_seconds, statistics: statistics - passes, optimizer: total - statistics })
     }

@@ -64,6 +64,8 @@ pub struct DeviceFacts {
     pub name: Option<String>,
     /// Version of its driver, where it is known.
     pub driver: Option<String>,
+    /// Of CUDA devices: whether batch norms, additions, activations and updates are one pass over memory each, or composed and why.
+    pub kernels: Option<String>,
     /// Why it cannot be used.
     pub reason: Option<String>,
 }
@@ -105,11 +107,18 @@ pub fn of_device(device: &Device) -> DeviceFacts {
         usable: true,
         name,
         driver,
+        kernels: None,
         reason: None,
     };
     match device {
         Device::Cpu => facts("cpu", cpu_name(), None),
-        Device::Cuda(_) => facts("cuda", nvidia_name(), nvidia_driver()),
+        Device::Cuda(_) => DeviceFacts {
+            kernels: ops::cuda_passes(device).map(|state| match state {
+                Ok(()) => "one pass over memory".to_owned(),
+                Err(reason) => format!("composed ({reason})"),
+            }),
+            ..facts("cuda", nvidia_name(), nvidia_driver())
+        },
         Device::Metal(_) => {
             facts("metal", system_setting("machdep.cpu.brand_string"), system_setting("kern.osproductversion"))
         }
@@ -122,6 +131,7 @@ fn devices() -> Vec<DeviceFacts> {
         usable: false,
         name,
         driver,
+        kernels: None,
         reason: Some(reason),
     };
     let cuda = match ops::open_cuda(0) {

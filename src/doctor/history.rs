@@ -22,7 +22,7 @@ pub struct Identity {
     /// Name of the hardware, where it is known.
     pub name: Option<String>,
     pub driver: Option<String>,
-    /// Of the processor's own kernels.
+    /// Of the processor's own kernels; of a CUDA device whether operations are done in one pass or composed.
     pub instructions: Option<String>,
 }
 
@@ -85,7 +85,10 @@ impl Identity {
             device: device.device.to_owned(),
             name: device.name.clone(),
             driver: device.driver.clone(),
-            instructions: (device.device == "cpu").then(|| vector_instructions().to_owned()),
+            instructions: match device.device {
+                "cpu" => Some(vector_instructions().to_owned()),
+                _ => device.kernels.clone(),
+            },
         }
     }
 

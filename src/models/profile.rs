@@ -1,14 +1,15 @@
 //! Where the time of a pass goes: seconds and multiply-adds of every step, forwards and backwards.
 //!
 //! A network without a profile ([`crate::models::Network::set_profile`]) does nothing for it; with one, a step costs two
-//! readings of the clock, and convolutions compute their two gradients one after the other, as they do anyway.
+//! readings of the clock, and convolutions compute their two gradients one after the other, as they do anyway. A device that computes
+//! beside the program is waited for before each reading, so that steps there do not overlap any more.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::graph::Graph;
 use super::layer::Op;
@@ -87,8 +88,9 @@ impl StepProfile {
 }
 
 /// Collects what the steps of a network cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Profile {
+    device: Device,
     state: Mutex<State>,
 }
 
@@ -105,6 +107,17 @@ struct State {
 type Timed = Option<f64>;
 
 impl Profile {
+    /// Of a network on this device.
+    pub fn new(device: &Device) -> Self {
+        Self { device: device.clone(), state: Mutex::default() }
+    }
+
+    /// Now, when the device has done everything that it was told.
+    fn now(&self) -> Result<Instant> {
+        self.device.synchronize()?;
+        Ok(Instant::now())
+    }
+
     /// The steps since the last call, in the network's order; nothing is left behind.
     pub fn take(&self) -> Vec<StepProfile> {
         std::mem::take(&mut self.state().steps).into_values().collect()
@@ -119,8 +132,9 @@ impl Profile {
         join: impl FnOnce(G, G) -> G,
     ) -> Result<G> {
         let timed = |needed| -> Result<(G, f64)> {
-            let started = Instant::now();
-            Ok((run(needed)?, started.elapsed().as_secs_f64()))
+            let started = self.now()?;
+            let gradients = run(needed)?;
+            Ok((gradients, (self.now()? - started).as_secs_f64()))
         };
         let (input, input_seconds) = timed(Needed { parameters: false, ..needed })?;
         let (parameters, seconds) = timed(Needed { input: false, ..needed })?;
@@ -150,9 +164,9 @@ pub(super) fn forward<T>(
     run: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let Some(profile) = profile else { return run() };
-    let started = Instant::now();
+    let started = profile.now()?;
     let result = run()?;
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = (profile.now()? - started).as_secs_f64();
     let images = batch(inputs.first());
     let multiply_adds = multiply_adds(graph, step, images);
     profile.note(graph, step, |entry| {
@@ -175,9 +189,9 @@ pub(super) fn backward<T>(
     let Some(profile) = profile else { return run(gradient) };
     let multiply_adds = multiply_adds(graph, step, batch(Some(&gradient)));
     profile.state().products = None;
-    let started = Instant::now();
+    let started = profile.now()?;
     let result = run(gradient)?;
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = (profile.now()? - started).as_secs_f64();
     let products = profile.state().products.take();
     profile.note(graph, step, |entry| {
         let Some((input, kernel)) = products else {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use candle_core::{D, Device, Tensor};
 
 use super::Backend;
+use super::kernels::cuda::passes::{self, Affine};
 use super::kernels::elementwise;
 use super::shape::{expect_shape, rows_and_channels, runs_native};
 
@@ -11,6 +12,10 @@ use super::shape::{expect_shape, rows_and_channels, runs_native};
 pub fn relu(backend: Backend, x: &Tensor) -> Result<Tensor> {
     if runs_native("relu", backend, x)? {
         return elementwise::relu(x);
+    }
+    // candle's own makes 0 of NaN on CUDA devices.
+    if let Some(output) = passes::affine(x, &Affine { relu: true, ..Affine::default() }, x.dtype())? {
+        return Ok(output);
     }
     Ok(x.relu()?)
 }
@@ -20,6 +25,9 @@ pub fn relu_backward(backend: Backend, output: &Tensor, grad: &Tensor) -> Result
     expect_shape("relu_backward", "the gradient", grad, output.dims())?;
     if runs_native("relu_backward", backend, output)? && runs_native("relu_backward", backend, grad)? {
         return elementwise::relu_backward(output, grad);
+    }
+    if let Some(gradient) = passes::mask(output, grad)? {
+        return Ok(gradient);
     }
     Ok(output.gt(0f64)?.where_cond(grad, &grad.zeros_like()?)?)
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::Backend;
+use super::kernels::cuda::passes::{self, Affine};
 use super::kernels::elementwise;
 use super::shape::{expect_shape, runs_native};
 
@@ -21,6 +22,9 @@ pub fn add_relu(backend: Backend, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_shape("add_relu", "the second operand", b, a.dims())?;
     if runs_native("add_relu", backend, a)? && runs_native("add_relu", backend, b)? {
         return elementwise::add(a, b, true);
+    }
+    if let Some(sum) = passes::affine(a, &Affine { addend: Some(b), relu: true, ..Affine::default() }, a.dtype())? {
+        return Ok(sum);
     }
     Ok((a + b)?.relu()?)
 }

@@ -3,9 +3,12 @@
 //! `output = (input - mean) * gamma / sqrt(variance + eps) + beta`, where an absent gamma means ones and an absent beta
 //! zeros. Tensors are `[.., channels]`, of any rank.
 
+use std::cell::OnceCell;
+
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
+use super::kernels::cuda::passes::{self, Affine, Mask};
 use super::product::{column_sums, wide};
 use super::shape::{expect_shape, rows_and_channels, runs_native};
 use super::{Backend, Needed, kernels};
@@ -101,6 +104,8 @@ pub fn batch_statistics(backend: Backend, input: &Tensor) -> Result<BatchStatist
     ensure!(count > 0, "batch_norm_train: the input {:?} has no rows", input.dims());
     let (mean, variance) = if runs_native("batch_norm_train", backend, input)? {
         kernels::norm::statistics(input)?
+    } else if let Some(found) = passes::statistics(input)? {
+        found
     } else {
         composed_statistics(&wide(input)?)?
     };
@@ -163,6 +168,11 @@ pub fn batch_norm_inference(
     let scale = normalization.scale()?;
     if runs_native("batch_norm", backend, input)? {
         return kernels::norm::apply(input, normalization.mean, &scale, normalization.beta, relu);
+    }
+    let (mean, shift) = (Some(normalization.mean), normalization.beta);
+    let by = Affine { mean, scale: Some(&scale), shift, addend: None, relu };
+    if let Some(output) = passes::affine(input, &by, input.dtype())? {
+        return Ok(output);
     }
     Ok(composed_apply(&wide(input)?, normalization, &scale, relu)?.to_dtype(input.dtype())?)
 }
@@ -275,22 +285,19 @@ fn backward(
     if !needed.input && !needed.parameters {
         return Ok(gradients);
     }
-    let native = runs_native(operation, backend, input)?;
     let (scale, inverse) = (normalization.scale()?, normalization.inverse_deviation()?);
-    let stored = grad.dtype();
-    let (input, grad) = if native { (input.clone(), grad.clone()) } else { (wide(input)?, wide(grad)?) };
-    let (input, grad) = (&input, &grad);
-    let masked = if native || !relu { grad.clone() } else { composed_mask(input, normalization, &scale, grad)? };
-    // Sums over the rows of the gradient and of gradient * (input - mean).
-    let sums = if !needed.parameters && matches!(through, Through::Constants) {
-        None
-    } else if native {
-        let mask = relu.then_some((&scale, normalization.beta));
-        Some(kernels::norm::gradient_sums(input, grad, normalization.mean, mask)?)
-    } else {
-        let centred = input.broadcast_sub(normalization.mean)?;
-        Some((column_sums(&masked)?, column_sums(&(&masked * centred)?)?))
+    let pass = BackwardPass {
+        native: runs_native(operation, backend, input)?,
+        input,
+        grad,
+        normalization,
+        scale: &scale,
+        relu,
+        wide: OnceCell::new(),
     };
+    // Sums over the rows of the gradient and of gradient * (input - mean).
+    let wanted = needed.parameters || matches!(through, Through::Statistics { .. });
+    let sums = wanted.then(|| pass.gradient_sums()).transpose()?;
     if let (true, Some((plain, centred))) = (needed.parameters, &sums) {
         gradients.gamma = normalization.gamma.map(|_| centred * &inverse).transpose()?;
         gradients.beta = normalization.beta.map(|_| plain.clone());
@@ -308,11 +315,7 @@ fn backward(
             }
             _ => None,
         };
-        gradients.input = Some(if native {
-            kernels::norm::input_gradient(input, grad, normalization, &scale, corrections.as_ref(), relu)?
-        } else {
-            composed_input_gradient(input, &masked, normalization, &scale, corrections.as_ref())?.to_dtype(stored)?
-        });
+        gradients.input = Some(pass.input_gradient(corrections.as_ref())?);
     }
     Ok(gradients)
 }
@@ -333,22 +336,78 @@ fn composed_apply(input: &Tensor, normalization: &Normalization, scale: &Tensor,
     Ok(if relu { output.relu()? } else { output })
 }
 
-/// The gradient where the forward pass was above 0, else 0.
-fn composed_mask(input: &Tensor, normalization: &Normalization, scale: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let output = composed_apply(input, normalization, scale, false)?;
-    Ok(output.gt(0f64)?.where_cond(grad, &grad.zeros_like()?)?)
+/// The way back through a batch norm: by native kernels, in one pass over memory on CUDA devices, or composed.
+struct BackwardPass<'a> {
+    native: bool,
+    input: &'a Tensor,
+    grad: &'a Tensor,
+    normalization: &'a Normalization<'a>,
+    scale: &'a Tensor,
+    relu: bool,
+    /// For the composed form, which needs it twice.
+    wide: OnceCell<Wide>,
 }
 
-fn composed_input_gradient(
-    input: &Tensor,
-    masked: &Tensor,
-    normalization: &Normalization,
-    scale: &Tensor,
-    corrections: Option<&(Tensor, Tensor)>,
-) -> Result<Tensor> {
-    let Some((plain, centred)) = corrections else {
-        return Ok(masked.broadcast_mul(scale)?);
-    };
-    let slope = input.broadcast_sub(normalization.mean)?.broadcast_mul(centred)?;
-    Ok((masked.broadcast_sub(plain)? - slope)?.broadcast_mul(scale)?)
+/// Nothing of it is rounded to bfloat16.
+struct Wide {
+    input: Tensor,
+    /// The gradient where the forward pass was above 0, else 0; without ReLU all of it.
+    masked: Tensor,
+}
+
+impl BackwardPass<'_> {
+    /// Sums over the rows of the gradient behind the ReLU, and of its products with `input - mean`.
+    fn gradient_sums(&self) -> Result<(Tensor, Tensor)> {
+        let Self { input, grad, normalization, .. } = self;
+        if self.native {
+            let mask = self.relu.then_some((self.scale, normalization.beta));
+            return kernels::norm::gradient_sums(input, grad, normalization.mean, mask);
+        }
+        let mask = self.relu.then(|| self.mask());
+        if let Some(sums) = passes::gradient_sums(input, grad, normalization.mean, mask)? {
+            return Ok(sums);
+        }
+        let Wide { input, masked } = self.wide()?;
+        let centred = input.broadcast_sub(normalization.mean)?;
+        Ok((column_sums(masked)?, column_sums(&(masked * centred)?)?))
+    }
+
+    /// The gradient of the input, of the type of `grad`.
+    fn input_gradient(&self, corrections: Option<&(Tensor, Tensor)>) -> Result<Tensor> {
+        let Self { input, grad, normalization, scale, relu, .. } = *self;
+        if self.native {
+            return kernels::norm::input_gradient(input, grad, normalization, scale, corrections, relu);
+        }
+        let mean = normalization.mean;
+        if let Some(gradient) = passes::input_gradient(input, grad, mean, self.mask(), corrections, relu)? {
+            return Ok(gradient);
+        }
+        let Wide { input, masked } = self.wide()?;
+        let gradient = match corrections {
+            Some((plain, centred)) => {
+                let slope = input.broadcast_sub(mean)?.broadcast_mul(centred)?;
+                (masked.broadcast_sub(plain)? - slope)?
+            }
+            None => masked.clone(),
+        };
+        Ok(gradient.broadcast_mul(scale)?.to_dtype(grad.dtype())?)
+    }
+
+    fn mask(&self) -> Mask<'_> {
+        Mask { scale: self.scale, shift: self.normalization.beta }
+    }
+
+    fn wide(&self) -> Result<&Wide> {
+        if let Some(wide) = self.wide.get() {
+            return Ok(wide);
+        }
+        let (input, grad) = (wide(self.input)?, wide(self.grad)?);
+        let masked = if self.relu {
+            let output = composed_apply(&input, self.normalization, self.scale, false)?;
+            output.gt(0f64)?.where_cond(&grad, &grad.zeros_like()?)?
+        } else {
+            grad
+        };
+        Ok(self.wide.get_or_init(|| Wide { input, masked }))
+    }
 }

@@ -9,10 +9,17 @@ use candle_core::Device;
 /// thread began (a pass on a worker, [`super::on_worker`]) with what another goes on with (the update of the weights). One stream for
 /// all threads does, and makes cudarc order it with others by events.
 ///
+/// What is freed there stays with the program, as [`super::keep_freed_pages`] has it for the CPU.
+///
 /// # Errors
 /// If there is none of that number, or the program was built without CUDA.
 pub fn open_cuda(number: usize) -> Result<Device> {
-    Ok(Device::new_cuda_with_stream(number)?)
+    let device = Device::new_cuda_with_stream(number)?;
+    #[cfg(feature = "cuda")]
+    if let Some(pool) = pool(&device) {
+        pool.keep()?;
+    }
+    Ok(device)
 }
 
 /// Opens the GPU of a Mac.
@@ -46,6 +53,16 @@ pub fn device_model(device: &Device) -> Option<String> {
     }
 }
 
+/// Whether a CUDA device does batch norms, additions, activations and updates in one pass over memory each, or why it composes them; none of
+/// other devices.
+pub fn cuda_passes(device: &Device) -> Option<Result<(), String>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => Some(super::kernels::cuda::passes::state(device)),
+        _ => None,
+    }
+}
+
 /// What sums on a device depend on to the last bit: the processor's [`super::vector_instructions`], or the kind and model of the device.
 pub fn arithmetic(device: &Device) -> String {
     match device {
@@ -59,7 +76,31 @@ pub fn arithmetic(device: &Device) -> String {
 pub fn free_memory(device: &Device) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        Device::Cuda(cuda) => {
+            let (free, _) = cuda.cuda_stream().context().mem_get_info().ok()?;
+            // What tensors have left is the program's own to use again.
+            let kept = pool(device).and_then(|pool| pool.unused().ok()).unwrap_or(0);
+            Some(free as u64 + kept)
+        }
         _ => None,
     }
+}
+
+/// Runs `work`, and tells the most bytes of the device's own memory that tensors had at any time of it, those from before included; none where
+/// [`free_memory`] has none.
+pub fn with_peak_memory<T>(device: &Device, work: impl FnOnce() -> T) -> (T, Option<u64>) {
+    #[cfg(feature = "cuda")]
+    if let Some(pool) = pool(device) {
+        let watched = pool.forget_most_used();
+        let result = work();
+        return (result, watched.and_then(|()| pool.most_used()).ok());
+    }
+    #[cfg(not(feature = "cuda"))]
+    let _ = device;
+    (work(), None)
+}
+
+#[cfg(feature = "cuda")]
+fn pool(device: &Device) -> Option<super::kernels::cuda::memory::Pool> {
+    super::kernels::cuda::memory::Pool::of(device.as_cuda_device().ok()?)
 }

@@ -51,11 +51,14 @@ pub use batch_norm::{
 pub use binary::{binary_logits, binary_logits_backward};
 pub use conv2d::{Conv2d, ConvGradients, PackedKernel, conv2d, conv2d_add, conv2d_backward};
 pub use dense::{DenseGradients, dense, dense_backward};
-pub use devices::{arithmetic, cuda_devices, device_model, free_memory, open_cuda, open_metal};
+pub use devices::{
+    arithmetic, cuda_devices, cuda_passes, device_model, free_memory, open_cuda, open_metal, with_peak_memory,
+};
 pub use dropout::{dropout, dropout_backward, dropout_of_part, dropout_of_part_backward};
 pub use hardware::{
     Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,
 };
+pub(crate) use kernels::cuda::passes::{AdamNumbers, MomentumNumbers, adam, momentum};
 pub(crate) use kernels::simd::vectorised;
 pub use loss::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
-use super::kernels::cuda;
+use super::kernels::cuda::{self, passes};
 use super::shape::rows_and_channels;
 
 /// `a [rows, inner] * b [inner, columns]`, contiguous: of their type, but `f32` for bfloat16.
@@ -30,13 +30,16 @@ pub(super) fn wide(tensor: &Tensor) -> Result<Tensor> {
 /// Rows that are summed up one after the other.
 const BLOCK: usize = 64;
 
-/// Sums over all dimensions but the last: `[channels]`; what is summed up is never rounded.
+/// Sums over all dimensions but the last: `[channels]`, of the tensor's type, but `f32` of bfloat16; what is summed up is never rounded.
 ///
-/// A product with ones, which is the fast reduction everywhere; of blocks of rows, then of blocks of their sums, and so on. In one product over
+/// Composed it is a product with ones, which is the fast reduction everywhere; of blocks of rows, then of blocks of their sums, and so on. In one product over
 /// all rows errors would grow with their number where they are of one sign (squares), and a GPU would have little to do at a time.
 pub(super) fn column_sums(tensor: &Tensor) -> Result<Tensor> {
     let (mut rows, channels) = rows_and_channels("column_sums", tensor)?;
-    let mut sums = tensor.contiguous()?.reshape((rows, channels))?;
+    if let Some(sums) = passes::column_sums(tensor)? {
+        return Ok(sums);
+    }
+    let mut sums = wide(tensor)?.contiguous()?.reshape((rows, channels))?;
     while rows > 1 {
         let block = BLOCK.min(rows);
         let (blocks, rest) = (rows / block, rows % block);

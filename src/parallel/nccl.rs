@@ -1,7 +1,7 @@
 //! Sums between GPUs by NCCL, for tensors on a CUDA device; everything else goes through the transport beneath.
 //!
-//! **This has never been run**: no machine with two GPUs was at hand. NCCL gathers, and each rank adds in the order of the ranks, as
-//! everywhere else: NCCL's own reduction adds in an order that depends on the topology.
+//! **This has never been run on GPUs**: no machine with two was at hand, only emulated ones (`scripts/emulate-cuda.sh`). NCCL gathers, and
+//! each rank adds in the order of the ranks, as everywhere else: NCCL's own reduction adds in an order that depends on the topology.
 
 use std::cell::RefCell;
 use std::sync::Arc;

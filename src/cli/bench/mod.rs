@@ -5,16 +5,16 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use serde::Serialize;
 
 use super::arguments::set_threads;
-use super::output::{print, print_json};
+use super::device::{DeviceChoice, Selected};
+use super::output::{device_name, print, print_json};
 use super::precision;
 use crate::bench::{LayerTable, Roofline, Setting, Spread, Subject, WARM_UP, machine, photos, pipeline};
 use crate::data::photos_below;
 use crate::error::{say, usage};
-use crate::ops::{Precision, vector_instructions};
+use crate::ops::{vector_instructions, with_peak_memory};
 use crate::recipe::PrecisionChoice;
 use crate::runs::cpu_name;
 
@@ -26,6 +26,7 @@ Examples:
   ft bench --model resnet50v2 --freeze-before conv4 --size 160
   ft bench --model resnet50v2 --freeze-before conv4 --size 160 --layers --roofline
   ft bench --model vgg16 --freeze-before all --threads 2 --json
+  ft bench --model resnet50v2 --device cuda --precision bf16 --batch 256 --roofline
   ft bench --pipeline photos/ --size 160
 
 Weights and images are random numbers: nothing is downloaded. Other programs on the same
@@ -49,19 +50,22 @@ pub struct Args {
     /// Classes of the head: gap, dense(32, relu), batch_norm, dense(32, relu), dense(classes)
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     classes: u16,
-    /// The numbers in which layers compute; auto: bf16 where the processor has instructions for it (AMX)
+    /// The numbers in which layers compute; auto: bf16 where the processor (AMX) or the GPU (tensor cores) is fast in it
     #[arg(long, value_name = "NUMBERS", default_value_t, value_parser = precision::parser())]
     precision: PrecisionChoice,
     /// Measured steps of each figure, after two that do not count
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     steps: u16,
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Threads to use [default: all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Print the time of every layer too, the most costly first
     #[arg(long)]
     layers: bool,
-    /// Measure what this machine can do at most: memory bandwidth and products; limits of layers follow
+    /// Measure what the device can do at most: memory bandwidth and products; limits of layers follow
     #[arg(long)]
     roofline: bool,
     /// Measure the stages from photo files to network inputs, with drawn photos or those below DIR
@@ -75,6 +79,10 @@ pub struct Args {
 /// Where the figures come from.
 #[derive(Debug, Serialize)]
 struct Machine {
+    /// `cpu`, `cuda` or `metal`: where the network and the limits were measured; photos are always prepared on the CPU.
+    device: &'static str,
+    /// Name of its hardware, where it is known.
+    hardware: Option<String>,
     /// Name of the processor, where the system tells it.
     processor: Option<String>,
     /// Vector instructions of the kernels.
@@ -84,8 +92,10 @@ struct Machine {
 }
 
 impl Machine {
-    fn here() -> Self {
+    fn with(selected: Selected) -> Self {
         Self {
+            device: device_name(&selected.device),
+            hardware: selected.hardware,
             processor: cpu_name(),
             instructions: vector_instructions(),
             threads: rayon::current_num_threads(),
@@ -110,6 +120,8 @@ struct Training {
     forward_images_per_second: f64,
     /// Of the process up to the end of the training steps, the first that is measured.
     peak_memory_bytes: Option<u64>,
+    /// Of tensors in the device's own memory during those steps; none of devices without.
+    peak_device_memory_bytes: Option<u64>,
     step_seconds: StepSeconds,
     #[serde(flatten)]
     table: LayerTable,
@@ -139,41 +151,43 @@ struct Report {
 /// Measures and prints.
 ///
 /// # Errors
-/// A usage error for an unknown model or layer, or a folder without photos.
+/// A usage error for an unknown model or layer, or a folder without photos; if the device is not there.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
-    // The network first: what it takes of the memory is looked at while nothing else has taken any.
-    let mut training = args.model.as_deref().map(|model| train(args, model)).transpose()?;
-    let pipeline = args.pipeline.as_ref().map(|folder| photos_to_inputs(folder.as_deref(), args.size)).transpose()?;
-    let roofline = args.roofline.then(measure_roofline).transpose()?;
-    if let (Some(training), Some(roofline)) = (&mut training, &roofline) {
-        roofline.limit(&mut training.table, on_cpu(args)?);
+    let selected = args.device.select_ready()?;
+    if let Some(reason) = &selected.reason {
+        say(&format!("device: {}; {reason}", device_name(&selected.device)));
     }
-    let report = Report { machine: Machine::here(), training, roofline, pipeline };
+    // The network first: what it takes of the memory is looked at while nothing else has taken any.
+    let mut training = args.model.as_deref().map(|model| train(args, model, &selected)).transpose()?;
+    let pipeline = args.pipeline.as_ref().map(|folder| photos_to_inputs(folder.as_deref(), args.size)).transpose()?;
+    let roofline = args.roofline.then(|| measure_roofline(&selected)).transpose()?;
+    if let (Some(training), Some(roofline)) = (&mut training, &roofline) {
+        roofline.limit(&mut training.table, precision::resolve(args.precision, &selected.device)?);
+    }
+    let report = Report { machine: Machine::with(selected), training, roofline, pipeline };
     if args.json {
         return print_json(&report);
     }
     print(&text::report(&report, args.layers))
 }
 
-fn on_cpu(args: &Args) -> Result<Precision> {
-    precision::resolve(args.precision, &Device::Cpu)
-}
-
 /// Measures a network. Memory is looked at after the training steps: the other figures must not count.
-fn train(args: &Args, model: &str) -> Result<Training> {
+fn train(args: &Args, model: &str, selected: &Selected) -> Result<Training> {
     let setting = Setting {
         model: model.to_owned(),
         freeze_before: args.freeze_before.clone(),
         size: args.size.into(),
         batch: args.batch.into(),
         classes: args.classes.into(),
-        precision: on_cpu(args)?,
+        precision: precision::resolve(args.precision, &selected.device)?,
+        device: selected.device.clone(),
         steps: args.steps.into(),
     };
     let mut subject = Subject::new(&setting)?;
     say(&format!("training, {WARM_UP} + {} steps of {} images …", setting.steps, setting.batch));
-    let train = subject.train()?;
+    let (train, peak_device_memory_bytes) = with_peak_memory(&setting.device, || subject.train());
+    let train = train?;
     let peak_memory_bytes = machine::peak_memory();
     say("training with the first half cached …");
     let train_cached = subject.train_cached()?;
@@ -195,14 +209,15 @@ fn train(args: &Args, model: &str) -> Result<Training> {
         train_cached_images_per_second: rate(train_cached),
         forward_images_per_second: rate(forward),
         peak_memory_bytes,
+        peak_device_memory_bytes,
         step_seconds: StepSeconds { train, train_cached, forward },
         table,
     })
 }
 
-fn measure_roofline() -> Result<Roofline> {
+fn measure_roofline(selected: &Selected) -> Result<Roofline> {
     say("memory bandwidth and products …");
-    Roofline::measure()
+    Roofline::measure(&selected.device)
 }
 
 /// Measures the data pipeline over some of the photos below a folder, or over drawn ones.

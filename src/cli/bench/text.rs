@@ -26,9 +26,14 @@ pub fn report(report: &Report, layers: bool) -> String {
 
 /// A line about the machine.
 fn machine(machine: &Machine) -> String {
+    let device = match (machine.device, &machine.hardware) {
+        ("cpu", _) => String::new(),
+        (device, None) => format!("{device}, beside "),
+        (device, Some(name)) => format!("{device}, {name}, beside "),
+    };
     let processor = machine.processor.as_deref().unwrap_or("unknown processor");
     let threads = if machine.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", machine.threads) };
-    format!("ft {}, {processor}, {}, {threads}\n", machine.ft_version, machine.instructions)
+    format!("ft {}, {device}{processor}, {}, {threads}\n", machine.ft_version, machine.instructions)
 }
 
 /// Images a second and memory.
@@ -58,8 +63,12 @@ fn figures(training: &Training) -> String {
     ];
     let steps = counted(*steps);
     let memory = match training.peak_memory_bytes {
-        Some(bytes) => format!("{:.0} MB at most while training", bytes as f64 / 1e6),
+        Some(bytes) => format!("{} at most while training", megabytes(bytes)),
         None => "the system does not tell how much memory training took".to_owned(),
+    };
+    let memory = match training.peak_device_memory_bytes {
+        Some(bytes) => format!("{memory}; {} of the device's", megabytes(bytes)),
+        None => memory,
     };
     format!(
         "{model}, {frozen}, {size} px, batch {batch}, {precision}; {steps} each after {warm_up_steps}\n\n{}\n{memory}\n",
@@ -188,6 +197,10 @@ fn shape(dims: &[usize]) -> String {
 /// Nothing where there is no time at all.
 fn milliseconds(seconds: f64) -> String {
     if seconds > 0.0 { format!("{:.2}", seconds * 1e3) } else { String::new() }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
 }
 
 fn percent(share: f64) -> String {

@@ -73,7 +73,8 @@ fn devices(devices: &[DeviceFacts]) -> String {
             None => "usable".to_owned(),
             Some(reason) => format!("not usable: {reason}"),
         };
-        format!("{:13} {}: {state}{name}{driver}\n", "device", device.device)
+        let kernels = device.kernels.as_deref().map(|kernels| format!("; batch norms: {kernels}")).unwrap_or_default();
+        format!("{:13} {}: {state}{name}{driver}{kernels}\n", "device", device.device)
     };
     devices.iter().map(line).collect()
 }

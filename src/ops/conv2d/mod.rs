@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 
+use super::kernels::cuda::passes::{self, Affine};
 use super::product::{column_sums, wide};
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::Window;
@@ -107,6 +108,12 @@ pub fn conv2d_add(
     }
     let more = bias.is_some() || addend.is_some();
     let mut output = elsewhere(input, kernel, &shape, more)?.reshape(&shape.output.dims())?;
+    if more || relu {
+        let end = Affine { shift: bias, addend, relu, ..Affine::default() };
+        if let Some(output) = passes::affine(&output, &end, input.dtype())? {
+            return Ok(output);
+        }
+    }
     if let Some(bias) = bias {
         output = output.broadcast_add(bias)?;
     }
@@ -188,7 +195,7 @@ pub fn conv2d_backward(
     }
     if needed.parameters {
         gradients.kernel = Some(kernel_gradient_elsewhere(input, grad, &shape)?);
-        gradients.bias = if has_bias { Some(column_sums(&wide(grad)?)?) } else { None };
+        gradients.bias = if has_bias { Some(column_sums(grad)?) } else { None };
     }
     Ok(gradients)
 }

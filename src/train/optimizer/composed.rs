@@ -1,9 +1,10 @@
-//! The update out of candle's operations, for any device.
+//! The update out of candle's operations, for any device; on CUDA devices Adam and SGD with momentum are one pass over memory.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 
 use super::rules::{AdamStep, Constants, Gradient, RmsPropStep, Update};
+use crate::ops::{self, AdamNumbers, MomentumNumbers};
 
 /// Replaces the parameter by the updated one; returns the new memory.
 pub(super) fn update(
@@ -12,6 +13,10 @@ pub(super) fn update(
     memory: Vec<Tensor>,
     constants: &Constants<f64>,
 ) -> Result<Vec<Tensor>> {
+    if let Some((updated, memory)) = in_one_pass(parameter, gradient, &memory, constants)? {
+        *parameter = updated;
+        return Ok(memory);
+    }
     let gradient = prepared(gradient, parameter, &constants.gradient)?;
     let start = match constants.shrink {
         1.0 => parameter.clone(),
@@ -31,6 +36,28 @@ pub(super) fn update(
     };
     *parameter = (start - change)?;
     Ok(memory)
+}
+
+/// The updated parameter and the new memory, where the device has a kernel for the rule.
+fn in_one_pass(
+    parameter: &Tensor,
+    gradient: &Tensor,
+    memory: &[Tensor],
+    constants: &Constants<f64>,
+) -> Result<Option<(Tensor, Vec<Tensor>)>> {
+    let Constants { update, gradient: Gradient { scale, limit, decay }, shrink } = constants.to_f32();
+    match update {
+        Update::Adam(AdamStep { beta_1, rest_1, beta_2, rest_2, step, root_scale, epsilon }) => {
+            let numbers =
+                AdamNumbers { scale, limit, decay, shrink, beta_1, rest_1, beta_2, rest_2, step, root_scale, epsilon };
+            ops::adam(parameter, gradient, memory, &numbers)
+        }
+        Update::MomentumSgd { momentum, gradient_scale, step, nesterov } => {
+            let numbers = MomentumNumbers { scale, limit, decay, shrink, momentum, gradient_scale, step, nesterov };
+            ops::momentum(parameter, gradient, memory, &numbers)
+        }
+        Update::PlainSgd { .. } | Update::RmsProp(_) => Ok(None),
+    }
 }
 
 fn prepared(gradient: &Tensor, parameter: &Tensor, c: &Gradient<f64>) -> Result<Tensor> {

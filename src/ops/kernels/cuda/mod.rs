@@ -1,5 +1,6 @@
-//! What only NVIDIA's libraries do: calls of cuBLAS and cuDNN on candle's tensors, copies from page-locked memory. Everything here has a
-//! composed or plain form that does the same; builds without the features `cuda` and `cudnn` have that only.
+//! What only NVIDIA's libraries and GPUs do: calls of cuBLAS and cuDNN on candle's tensors, operations in one pass over memory, copies from
+//! page-locked memory. Everything here has a composed or plain form that does the same; builds without the features `cuda` and `cudnn`
+//! have that only.
 
 #[cfg(any(feature = "cudnn", test))]
 mod call;
@@ -7,6 +8,9 @@ mod call;
 mod convolution;
 #[cfg(feature = "cudnn")]
 mod cudnn;
+#[cfg(feature = "cuda")]
+pub mod memory;
+pub mod passes;
 #[cfg(feature = "cuda")]
 mod product;
 #[cfg(feature = "cuda")]
