@@ -292,11 +292,15 @@ fn an_unknown_way_is_wrong_usage() {
     let shop = Workshop::new();
     shop.photos("photos", 4);
     let recipe = shop.plain_recipe("");
-    let output =
-        shop.ft(&["recipe", recipe.to_str().unwrap(), "--offline"]).env("FT_DEVICE_DATA", "gpu").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("auto, never, stream, always"), "{stderr}");
+    for (variable, words) in
+        [("FT_DEVICE_DATA", "auto, never, stream, always"), ("FT_CUDA_PASSES", "neither auto nor never")]
+    {
+        let arguments = ["recipe", recipe.to_str().unwrap(), "--offline"];
+        let output = shop.ft(&arguments).env(variable, "gpu").output().expect("ft starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(variable) && stderr.contains(words), "{stderr}");
+    }
     assert!(shop.run_folders().is_empty(), "told before anything is written");
 }
 

@@ -80,6 +80,7 @@ impl DeviceChoice {
     pub fn select(self) -> Result<Selected> {
         // Wrong usage is told before anything is written.
         DeviceData::from_env()?;
+        ops::cuda_passes_forbidden()?;
         let (device, reason) = match self {
             Self::Cpu => (Device::Cpu, None),
             Self::Cuda(number) => (cuda(number)?, None),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{D, Device, Tensor};
 
 use super::Backend;
-use super::kernels::cuda::passes::{self, Affine};
+use super::kernels::cuda::passes::{self, End};
 use super::kernels::elementwise;
 use super::shape::{expect_shape, rows_and_channels, runs_native};
 
@@ -14,7 +14,7 @@ pub fn relu(backend: Backend, x: &Tensor) -> Result<Tensor> {
         return elementwise::relu(x);
     }
     // candle's own makes 0 of NaN on CUDA devices.
-    if let Some(output) = passes::affine(x, &Affine { relu: true, ..Affine::default() }, x.dtype())? {
+    if let Some(output) = passes::end(x, &End { relu: true, ..End::default() }, x.dtype())? {
         return Ok(output);
     }
     Ok(x.relu()?)

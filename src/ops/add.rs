@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::Backend;
-use super::kernels::cuda::passes::{self, Affine};
+use super::kernels::cuda::passes::{self, End};
 use super::kernels::elementwise;
 use super::shape::{expect_shape, runs_native};
 
@@ -23,7 +23,7 @@ pub fn add_relu(backend: Backend, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if runs_native("add_relu", backend, a)? && runs_native("add_relu", backend, b)? {
         return elementwise::add(a, b, true);
     }
-    if let Some(sum) = passes::affine(a, &Affine { addend: Some(b), relu: true, ..Affine::default() }, a.dtype())? {
+    if let Some(sum) = passes::end(a, &End { addend: Some(b), relu: true, ..End::default() }, a.dtype())? {
         return Ok(sum);
     }
     Ok((a + b)?.relu()?)

@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
-use super::kernels::cuda::passes::{self, Affine, Mask};
+use super::kernels::cuda::passes::{self, BatchSums, GradientSums};
 use super::product::{column_sums, wide};
 use super::shape::{expect_shape, rows_and_channels, runs_native};
 use super::{Backend, Needed, kernels};
@@ -165,15 +165,13 @@ pub fn batch_norm_inference(
 ) -> Result<Tensor> {
     let (_, channels) = rows_and_channels("batch_norm", input)?;
     normalization.check("batch_norm", channels)?;
-    let scale = normalization.scale()?;
     if runs_native("batch_norm", backend, input)? {
-        return kernels::norm::apply(input, normalization.mean, &scale, normalization.beta, relu);
+        return kernels::norm::apply(input, normalization.mean, &normalization.scale()?, normalization.beta, relu);
     }
-    let (mean, shift) = (Some(normalization.mean), normalization.beta);
-    let by = Affine { mean, scale: Some(&scale), shift, addend: None, relu };
-    if let Some(output) = passes::affine(input, &by, input.dtype())? {
+    if let Some(output) = passes::normalized(input, normalization, relu)? {
         return Ok(output);
     }
+    let scale = normalization.scale()?;
     Ok(composed_apply(&wide(input)?, normalization, &scale, relu)?.to_dtype(input.dtype())?)
 }
 
@@ -216,6 +214,11 @@ pub fn update_running(
         }
     };
     let keep = momentum_keep;
+    let (old, new) = ([old_mean, old_variance], [mean, variance]);
+    let rest = [(1.0 - keep) as f32, ((1.0 - keep) * correction) as f32];
+    if let Some(moved) = passes::moved(old, new, keep as f32, rest)? {
+        return Ok(moved);
+    }
     let new_mean = ((old_mean * keep)? + (mean * (1.0 - keep))?)?;
     let new_variance = ((old_variance * keep)? + (variance * ((1.0 - keep) * correction))?)?;
     Ok((new_mean, new_variance))
@@ -285,37 +288,25 @@ fn backward(
     if !needed.input && !needed.parameters {
         return Ok(gradients);
     }
-    let (scale, inverse) = (normalization.scale()?, normalization.inverse_deviation()?);
-    let pass = BackwardPass {
-        native: runs_native(operation, backend, input)?,
-        input,
-        grad,
-        normalization,
-        scale: &scale,
-        relu,
-        wide: OnceCell::new(),
-    };
-    // Sums over the rows of the gradient and of gradient * (input - mean).
+    let native = runs_native(operation, backend, input)?;
+    let pass = BackwardPass { native, input, grad, normalization, relu, wide: OnceCell::new() };
     let wanted = needed.parameters || matches!(through, Through::Statistics { .. });
     let sums = wanted.then(|| pass.gradient_sums()).transpose()?;
-    if let (true, Some((plain, centred))) = (needed.parameters, &sums) {
-        gradients.gamma = normalization.gamma.map(|_| centred * &inverse).transpose()?;
+    if let (true, Some(GradientSums { plain, gamma, .. })) = (needed.parameters, &sums) {
+        gradients.gamma = normalization.gamma.map(|_| gamma.clone());
         gradients.beta = normalization.beta.map(|_| plain.clone());
     }
     if needed.input {
-        // With g the masked gradient: scale * (g - sum(g) / n - (x - mean) * sum(g (x - mean)) / (n (variance + eps)))
-        let corrections = match (&sums, through) {
-            (Some((plain, centred)), Through::Statistics { count, total }) => {
-                let n = count as f64;
-                let (plain, centred) = match total {
-                    Some(total) => total(plain, centred)?,
-                    None => (plain.clone(), centred.clone()),
-                };
-                Some(((plain / n)?, ((centred * inverse.sqr()?)? / n)?))
+        gradients.input = Some(match (&sums, through) {
+            (Some(GradientSums { plain, centred, .. }), Through::Statistics { count, total: None }) => {
+                pass.input_gradient(Some(BatchSums { plain, centred, count }))?
             }
-            _ => None,
-        };
-        gradients.input = Some(pass.input_gradient(corrections.as_ref())?);
+            (Some(GradientSums { plain, centred, .. }), Through::Statistics { count, total: Some(total) }) => {
+                let (plain, centred) = total(plain, centred)?;
+                pass.input_gradient(Some(BatchSums { plain: &plain, centred: &centred, count }))?
+            }
+            _ => pass.input_gradient(None)?,
+        });
     }
     Ok(gradients)
 }
@@ -342,7 +333,6 @@ struct BackwardPass<'a> {
     input: &'a Tensor,
     grad: &'a Tensor,
     normalization: &'a Normalization<'a>,
-    scale: &'a Tensor,
     relu: bool,
     /// For the composed form, which needs it twice.
     wide: OnceCell<Wide>,
@@ -356,45 +346,50 @@ struct Wide {
 }
 
 impl BackwardPass<'_> {
-    /// Sums over the rows of the gradient behind the ReLU, and of its products with `input - mean`.
-    fn gradient_sums(&self) -> Result<(Tensor, Tensor)> {
-        let Self { input, grad, normalization, .. } = self;
-        if self.native {
-            let mask = self.relu.then_some((self.scale, normalization.beta));
-            return kernels::norm::gradient_sums(input, grad, normalization.mean, mask);
-        }
-        let mask = self.relu.then(|| self.mask());
-        if let Some(sums) = passes::gradient_sums(input, grad, normalization.mean, mask)? {
+    /// Sums over the rows of what comes back through the ReLU.
+    fn gradient_sums(&self) -> Result<GradientSums> {
+        let Self { native, input, grad, normalization, relu, .. } = *self;
+        if !native && let Some(sums) = passes::gradient_sums(input, grad, normalization, relu)? {
             return Ok(sums);
         }
-        let Wide { input, masked } = self.wide()?;
-        let centred = input.broadcast_sub(normalization.mean)?;
-        Ok((column_sums(masked)?, column_sums(&(masked * centred)?)?))
+        let (plain, centred) = if native {
+            let scale = normalization.scale()?;
+            let mask = relu.then_some((&scale, normalization.beta));
+            kernels::norm::gradient_sums(input, grad, normalization.mean, mask)?
+        } else {
+            let Wide { input, masked } = self.wide()?;
+            let centred = input.broadcast_sub(normalization.mean)?;
+            (column_sums(masked)?, column_sums(&(masked * centred)?)?)
+        };
+        let gamma = (&centred * normalization.inverse_deviation()?)?;
+        Ok(GradientSums { plain, centred, gamma })
     }
 
-    /// The gradient of the input, of the type of `grad`.
-    fn input_gradient(&self, corrections: Option<&(Tensor, Tensor)>) -> Result<Tensor> {
-        let Self { input, grad, normalization, scale, relu, .. } = *self;
-        if self.native {
-            return kernels::norm::input_gradient(input, grad, normalization, scale, corrections, relu);
-        }
-        let mean = normalization.mean;
-        if let Some(gradient) = passes::input_gradient(input, grad, mean, self.mask(), corrections, relu)? {
+    /// The gradient of the input, of the type of `grad`. With g what comes back through the ReLU and n rows it is
+    /// `scale * (g - sum(g) / n - (x - mean) * sum(g (x - mean)) / (n (variance + eps)))`.
+    fn input_gradient(&self, sums: Option<BatchSums<'_>>) -> Result<Tensor> {
+        let Self { native, input, grad, normalization, relu, .. } = *self;
+        if !native && let Some(gradient) = passes::input_gradient(input, grad, normalization, sums, relu)? {
             return Ok(gradient);
         }
+        let scale = normalization.scale()?;
+        let correction = |BatchSums { plain, centred, count }: BatchSums<'_>| -> Result<(Tensor, Tensor)> {
+            let (n, inverse) = (count as f64, normalization.inverse_deviation()?);
+            Ok(((plain / n)?, ((centred * inverse.sqr()?)? / n)?))
+        };
+        let corrections = sums.map(correction).transpose()?;
+        if native {
+            return kernels::norm::input_gradient(input, grad, normalization, &scale, corrections.as_ref(), relu);
+        }
         let Wide { input, masked } = self.wide()?;
-        let gradient = match corrections {
+        let gradient = match &corrections {
             Some((plain, centred)) => {
-                let slope = input.broadcast_sub(mean)?.broadcast_mul(centred)?;
+                let slope = input.broadcast_sub(normalization.mean)?.broadcast_mul(centred)?;
                 (masked.broadcast_sub(plain)? - slope)?
             }
             None => masked.clone(),
         };
-        Ok(gradient.broadcast_mul(scale)?.to_dtype(grad.dtype())?)
-    }
-
-    fn mask(&self) -> Mask<'_> {
-        Mask { scale: self.scale, shift: self.normalization.beta }
+        Ok(gradient.broadcast_mul(&scale)?.to_dtype(grad.dtype())?)
     }
 
     fn wide(&self) -> Result<&Wide> {
@@ -403,7 +398,7 @@ impl BackwardPass<'_> {
         }
         let (input, grad) = (wide(self.input)?, wide(self.grad)?);
         let masked = if self.relu {
-            let output = composed_apply(&input, self.normalization, self.scale, false)?;
+            let output = composed_apply(&input, self.normalization, &self.normalization.scale()?, false)?;
             output.gt(0f64)?.where_cond(&grad, &grad.zeros_like()?)?
         } else {
             grad

@@ -58,7 +58,9 @@ pub use dropout::{dropout, dropout_backward, dropout_of_part, dropout_of_part_ba
 pub use hardware::{
     Bf16Support, InstructionLevel, bf16_support, chosen_kernels, has_fast_bf16, instruction_levels, instructions_limit,
 };
-pub(crate) use kernels::cuda::passes::{AdamNumbers, MomentumNumbers, adam, momentum};
+pub(crate) use kernels::cuda::passes::{
+    AdamNumbers, MomentumNumbers, adam, forbidden as cuda_passes_forbidden, momentum,
+};
 pub(crate) use kernels::simd::vectorised;
 pub use loss::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,

@@ -31,9 +31,13 @@ Place emulated_thread, emulated_block, emulated_block_size, emulated_grid_size;
 Counts emulated_counts;
 
 Counts::~Counts() {
-    if (!getenv("EMULATED_CUDA_COUNTS")) return;
+    const char *wanted = getenv("EMULATED_CUDA_COUNTS");
+    if (!wanted) return;
     unsigned long launches = 0;
-    for (auto &[name, count] : kernels) launches += count;
+    for (auto &[name, count] : kernels) {
+        launches += count;
+        if (!strcmp(wanted, "kernels")) fprintf(stderr, "%8lu %s\n", count, name.c_str());
+    }
     fprintf(stderr, "emulated device: %zu kernels in %lu launches, %lu products, %lu convolutions by cuDNN, %lu that it refused, "
                     "%lu gathered by NCCL\n",
             kernels.size(), launches, products, convolutions, refused, gathered);

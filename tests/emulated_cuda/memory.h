@@ -13,7 +13,7 @@ extern std::mutex device;
 // Whether all of these bytes are one buffer's.
 bool owned(uint64_t address, size_t bytes);
 
-// Told at the end if EMULATED_CUDA_COUNTS is set.
+// Told at the end if EMULATED_CUDA_COUNTS is set; kernel by kernel if it is `kernels`.
 struct Counts {
     std::map<std::string, unsigned long> kernels;
     unsigned long products = 0, convolutions = 0, refused = 0, gathered = 0;

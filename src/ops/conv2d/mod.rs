@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 
-use super::kernels::cuda::passes::{self, Affine};
+use super::kernels::cuda::passes::{self, End};
 use super::product::{column_sums, wide};
 use super::shape::{Image, expect_shape, runs_native};
 use super::window::Window;
@@ -109,8 +109,8 @@ pub fn conv2d_add(
     let more = bias.is_some() || addend.is_some();
     let mut output = elsewhere(input, kernel, &shape, more)?.reshape(&shape.output.dims())?;
     if more || relu {
-        let end = Affine { shift: bias, addend, relu, ..Affine::default() };
-        if let Some(output) = passes::affine(&output, &end, input.dtype())? {
+        let end = End { shift: bias, addend, relu };
+        if let Some(output) = passes::end(&output, &end, input.dtype())? {
             return Ok(output);
         }
     }

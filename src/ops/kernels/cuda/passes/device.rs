@@ -14,10 +14,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Storage, Tensor};
 use half::bf16;
 
-use super::{Arguments, Call, Kernel, SOURCE, Site};
-
-/// `never` leaves everything to the composed form.
-const VARIABLE: &str = "FT_CUDA_PASSES";
+use super::{Arguments, Call, Kernel, SOURCE, Site, VARIABLE, forbidden};
 
 /// Name of the kernels among what candle has loaded on a device.
 const MODULE: &str = "ft_passes";
@@ -45,7 +42,7 @@ pub fn state(device: &CudaDevice) -> Result<(), String> {
 }
 
 fn load_all(device: &CudaDevice) -> Result<(), String> {
-    if std::env::var(VARIABLE).is_ok_and(|value| value == "never") {
+    if forbidden().map_err(|error| error.to_string())? {
         return Err(format!("{VARIABLE}=never"));
     }
     for kernel in Kernel::ALL {

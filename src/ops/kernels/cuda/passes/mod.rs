@@ -17,6 +17,9 @@ mod tests;
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 
+use crate::error::usage;
+use crate::ops::Normalization;
+
 #[cfg(feature = "cuda")]
 pub use device::state;
 pub use optimizer::{AdamNumbers, MomentumNumbers, adam, momentum};
@@ -47,12 +50,29 @@ const ROWS_AT: usize = 2;
 const PARTS: usize = 3;
 const FLAGS: usize = 4;
 const KIND: usize = 5;
+/// Of [`KIND`]: the sums of a batch norm's gradient.
+const GRADIENT: u32 = 2;
 const HALF_INPUT: u32 = 1;
 const HALF_SECOND: u32 = 2;
 const HALF_OUTPUT: u32 = 4;
 const RELU: u32 = 8;
 const LAST: u32 = 16;
 const NESTEROV: u32 = 32;
+
+/// Says whether there are to be kernels.
+const VARIABLE: &str = "FT_CUDA_PASSES";
+
+/// Whether `FT_CUDA_PASSES` leaves everything to the composed form.
+///
+/// # Errors
+/// A usage error if it is neither `auto` nor `never`.
+pub fn forbidden() -> Result<bool> {
+    match std::env::var(VARIABLE).as_deref() {
+        Err(_) | Ok("" | "auto") => Ok(false),
+        Ok("never") => Ok(true),
+        Ok(other) => Err(usage(format!("{VARIABLE} is {other:?}, which is neither auto nor never"))),
+    }
+}
 
 /// A kernel by its name in passes.cu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +82,7 @@ pub enum Kernel {
     Sums,
     Total,
     InputGradient,
+    Moved,
     Adam,
     Momentum,
 }
@@ -69,8 +90,16 @@ pub enum Kernel {
 impl Kernel {
     /// All of them.
     #[cfg(any(feature = "cuda", test))]
-    pub const ALL: [Self; 7] =
-        [Self::Affine, Self::Mask, Self::Sums, Self::Total, Self::InputGradient, Self::Adam, Self::Momentum];
+    pub const ALL: [Self; 8] = [
+        Self::Affine,
+        Self::Mask,
+        Self::Sums,
+        Self::Total,
+        Self::InputGradient,
+        Self::Moved,
+        Self::Adam,
+        Self::Momentum,
+    ];
 
     #[cfg(any(feature = "cuda", test))]
     pub fn name(self) -> &'static str {
@@ -80,6 +109,7 @@ impl Kernel {
             Self::Sums => "sums",
             Self::Total => "total",
             Self::InputGradient => "input_gradient",
+            Self::Moved => "moved",
             Self::Adam => "adam",
             Self::Momentum => "momentum",
         }
@@ -91,7 +121,7 @@ impl Kernel {
 pub struct Call<'a> {
     kernel: Kernel,
     threads: usize,
-    /// Contiguous, at most 6.
+    /// Contiguous, at most 8.
     inputs: &'a [Option<&'a Tensor>],
     /// Shapes and types, at most 4.
     outputs: &'a [(Vec<usize>, DType)],
@@ -105,7 +135,7 @@ pub struct Call<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Arguments {
-    inputs: [u64; 6],
+    inputs: [u64; 8],
     outputs: [u64; 4],
     numbers: [u32; 8],
     reals: [f32; 12],
@@ -198,40 +228,51 @@ fn only(outputs: Vec<Tensor>) -> Result<Tensor> {
     }
 }
 
-/// `(input - mean) * scale + shift + addend`, and its ReLU; all `[channels]` in `f32` but the addend, which is like the input or `f32`.
+/// `input + shift + addend`, and its ReLU; shift `[channels]` in `f32`, addend like the input.
 #[derive(Clone, Copy, Default)]
-pub struct Affine<'a> {
-    pub mean: Option<&'a Tensor>,
-    pub scale: Option<&'a Tensor>,
+pub struct End<'a> {
     pub shift: Option<&'a Tensor>,
     pub addend: Option<&'a Tensor>,
     pub relu: bool,
 }
 
-/// The result in the type `into`.
+/// The end of a convolution, an addition or a ReLU, in the type `into`.
 ///
 /// # Errors
 /// If the device fails.
-pub fn affine(input: &Tensor, by: &Affine, into: DType) -> Result<Option<Tensor>> {
-    let all: Vec<&Tensor> = [Some(input), by.addend].into_iter().flatten().collect();
+pub fn end(input: &Tensor, end: &End, into: DType) -> Result<Option<Tensor>> {
+    affine(input, None, end, into)
+}
+
+/// A batch norm by given statistics, and its ReLU.
+///
+/// # Errors
+/// If the device fails.
+pub fn normalized(input: &Tensor, by: &Normalization, relu: bool) -> Result<Option<Tensor>> {
+    affine(input, Some(by), &End { shift: by.beta, addend: None, relu }, input.dtype())
+}
+
+fn affine(input: &Tensor, by: Option<&Normalization>, end: &End, into: DType) -> Result<Option<Tensor>> {
+    let all: Vec<&Tensor> = [Some(input), end.addend].into_iter().flatten().collect();
     let (Some(maps), Some(site), DType::F32 | DType::BF16) = (Maps::of(&all), site(input), into) else {
         return Ok(None);
     };
-    let (input, addend) = (input.contiguous()?, by.addend.map(Tensor::contiguous).transpose()?);
-    let [mean, scale, shift] = parameters(&maps, [by.mean, by.scale, by.shift])?;
+    let (input, addend) = (input.contiguous()?, end.addend.map(Tensor::contiguous).transpose()?);
+    let given = [by.map(|by| by.mean), by.map(|by| by.variance), by.and_then(|by| by.gamma), end.shift];
+    let [mean, variance, gamma, shift] = parameters(&maps, given)?;
     let all: Vec<&Tensor> = [Some(&input), addend.as_ref()].into_iter().flatten().collect();
     let width = maps.width(&all);
     let flags = half(&input, HALF_INPUT)
         | addend.as_ref().map_or(0, |addend| half(addend, HALF_SECOND))
         | if into == DType::BF16 { HALF_OUTPUT } else { 0 }
-        | if by.relu { RELU } else { 0 };
+        | if end.relu { RELU } else { 0 };
     let outputs = site.run(&Call {
         kernel: Kernel::Affine,
         threads: maps.count() / width,
-        inputs: &[Some(&input), mean.as_ref(), scale.as_ref(), shift.as_ref(), addend.as_ref()],
+        inputs: &[Some(&input), mean.as_ref(), variance.as_ref(), gamma.as_ref(), shift.as_ref(), addend.as_ref()],
         outputs: &[(input.dims().to_vec(), into)],
         numbers: maps.numbers(width, flags),
-        reals: &[],
+        reals: &[by.map_or(0.0, |by| by.eps) as f32],
     })?;
     Ok(Some(only(outputs)?))
 }
@@ -269,13 +310,6 @@ pub fn mask(output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
     Ok(Some(only(outputs)?))
 }
 
-/// Where a batch norm with a ReLU lets gradients through.
-#[derive(Clone, Copy)]
-pub struct Mask<'a> {
-    pub scale: &'a Tensor,
-    pub shift: Option<&'a Tensor>,
-}
-
 /// What is summed up over rows.
 #[derive(Clone, Copy)]
 enum Sum<'a> {
@@ -284,11 +318,11 @@ enum Sum<'a> {
     Squares {
         mean: &'a Tensor,
     },
-    /// Of the gradient, and of its products with distances from the mean.
+    /// Of the gradient, with `relu` where the batch norm is above 0 only, and of its products with distances from the mean.
     Gradient {
         gradient: &'a Tensor,
-        mean: &'a Tensor,
-        mask: Option<Mask<'a>>,
+        by: &'a Normalization<'a>,
+        relu: bool,
     },
 }
 
@@ -297,7 +331,7 @@ enum Sum<'a> {
 /// # Errors
 /// If the device fails.
 pub fn column_sums(input: &Tensor) -> Result<Option<Tensor>> {
-    sums(input, Sum::Values, 1.0)
+    sums(input, Sum::Values, 1)?.map(only).transpose()
 }
 
 /// Mean and biased variance over the rows, `f32` `[channels]` each.
@@ -306,42 +340,54 @@ pub fn column_sums(input: &Tensor) -> Result<Option<Tensor>> {
 /// If the device fails.
 pub fn statistics(input: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
     let Some(maps) = Maps::of(&[input]) else { return Ok(None) };
-    let share = 1.0 / maps.rows as f32;
-    let Some(mean) = sums(input, Sum::Values, share)? else { return Ok(None) };
-    Ok(sums(input, Sum::Squares { mean: &mean }, share)?.map(|variance| (mean, variance)))
+    let Some(mean) = sums(input, Sum::Values, maps.rows)?.map(only).transpose()? else { return Ok(None) };
+    let variance = sums(input, Sum::Squares { mean: &mean }, maps.rows)?.map(only).transpose()?;
+    Ok(variance.map(|variance| (mean, variance)))
 }
 
-/// Sums of the gradient and of gradient times distance from the mean, `f32` `[channels]` each; with a mask of what it lets through.
+/// Sums over the rows on a batch norm's way back, `f32` `[channels]` each.
+pub struct GradientSums {
+    /// Of the gradient.
+    pub plain: Tensor,
+    /// Of the gradient times the distance from the mean.
+    pub centred: Tensor,
+    /// The same by the deviation: the gradient of gamma.
+    pub gamma: Tensor,
+}
+
+/// Sums of a batch norm's gradient, with `relu` where it is above 0 only.
 ///
 /// # Errors
 /// If the device fails.
 pub fn gradient_sums(
     input: &Tensor,
     gradient: &Tensor,
-    mean: &Tensor,
-    mask: Option<Mask>,
-) -> Result<Option<(Tensor, Tensor)>> {
-    let Some(both) = sums(input, Sum::Gradient { gradient, mean, mask }, 1.0)? else { return Ok(None) };
-    let channels = both.elem_count() / 2;
-    // Each in memory of its own: they may become gradients that live for long, or be changed.
-    Ok(Some((both.narrow(0, 0, channels)?.copy()?, both.narrow(0, channels, channels)?.copy()?)))
+    by: &Normalization,
+    relu: bool,
+) -> Result<Option<GradientSums>> {
+    let Some(sums) = sums(input, Sum::Gradient { gradient, by, relu }, 1)? else { return Ok(None) };
+    match <[Tensor; 3]>::try_from(sums) {
+        Ok([plain, centred, gamma]) => Ok(Some(GradientSums { plain, centred, gamma })),
+        Err(sums) => bail!("a kernel with three outputs gave {}", sums.len()),
+    }
 }
 
-/// Sums times a factor, `f32` `[channels]`, or `[2 * channels]` of a gradient.
-fn sums(input: &Tensor, what: Sum, factor: f32) -> Result<Option<Tensor>> {
+/// Sums by a divisor, `f32` `[channels]`; of a gradient three.
+fn sums(input: &Tensor, what: Sum, divisor: usize) -> Result<Option<Vec<Tensor>>> {
     let mut all = vec![input];
     if let Sum::Gradient { gradient, .. } = what {
         all.push(gradient);
     }
     let (Some(maps), Some(site)) = (Maps::of(&all), site(input)) else { return Ok(None) };
     let input = input.contiguous()?;
-    let (kind, mean, gradient, mask) = match what {
-        Sum::Values => (0, None, None, None),
-        Sum::Squares { mean } => (1, Some(mean), None, None),
-        Sum::Gradient { gradient, mean, mask } => (2, Some(mean), Some(gradient.contiguous()?), mask),
+    let (kind, mean, gradient, by, relu) = match what {
+        Sum::Values => (0, None, None, None, false),
+        Sum::Squares { mean } => (1, Some(mean), None, None, false),
+        Sum::Gradient { gradient, by, relu } => (GRADIENT, Some(by.mean), Some(gradient.contiguous()?), Some(by), relu),
     };
-    let given = [mean, mask.map(|mask| mask.scale), mask.and_then(|mask| mask.shift)];
-    let [mean, scale, shift] = parameters(&maps, given)?;
+    let given = [mean, by.map(|by| by.variance), by.and_then(|by| by.gamma), by.and_then(|by| by.beta)];
+    let [mean, variance, gamma, shift] = parameters(&maps, given)?;
+    let epsilon = by.map_or(0.0, |by| by.eps) as f32;
     let all: Vec<&Tensor> = [Some(&input), gradient.as_ref()].into_iter().flatten().collect();
     let width = maps.width(&all);
     let groups = maps.channels / width;
@@ -349,61 +395,90 @@ fn sums(input: &Tensor, what: Sum, factor: f32) -> Result<Option<Tensor>> {
     let columns = if gradient.is_some() { 2 * maps.channels } else { maps.channels };
     let flags = half(&input, HALF_INPUT)
         | gradient.as_ref().map_or(0, |gradient| half(gradient, HALF_SECOND))
-        | if mask.is_some() { RELU } else { 0 };
+        | if relu { RELU } else { 0 };
     let mut numbers = maps.numbers(width, flags);
     numbers[PARTS] = parts as u32;
     numbers[KIND] = kind;
     let partial = only(site.run(&Call {
         kernel: Kernel::Sums,
         threads: parts * groups,
-        inputs: &[Some(&input), mean.as_ref(), gradient.as_ref(), scale.as_ref(), shift.as_ref()],
+        inputs: &[Some(&input), mean.as_ref(), gradient.as_ref(), variance.as_ref(), gamma.as_ref(), shift.as_ref()],
         outputs: &[(vec![parts, columns], DType::F64)],
         numbers,
-        reals: &[],
+        reals: &[epsilon],
     })?)?;
-    Ok(Some(total(site.as_ref(), partial, factor)?))
+    Ok(Some(total(site.as_ref(), partial, kind, variance.as_ref(), &[divisor as f32, epsilon])?))
 }
 
-/// `[parts, columns]` in `f64` to their sums times a factor, `f32` `[columns]`.
-fn total(site: &dyn Site, mut partial: Tensor, factor: f32) -> Result<Tensor> {
+/// `[parts, columns]` in `f64` to their sums, `f32`: by a divisor `[columns]`, or of a gradient three times `[columns / 2]`.
+fn total(
+    site: &dyn Site,
+    mut partial: Tensor,
+    kind: u32,
+    variance: Option<&Tensor>,
+    reals: &[f32],
+) -> Result<Vec<Tensor>> {
     loop {
         let (rows, channels) = partial.dims2()?;
         let parts = rows.div_ceil(TOGETHER);
         let last = parts == 1;
         let mut numbers = Maps { rows, channels }.numbers(1, if last { LAST } else { 0 });
         numbers[PARTS] = parts as u32;
-        let output = if last { (vec![channels], DType::F32) } else { (vec![parts, channels], DType::F64) };
-        partial = only(site.run(&Call {
+        numbers[KIND] = kind;
+        let outputs = match (last, kind) {
+            (false, _) => vec![(vec![parts, channels], DType::F64)],
+            (true, GRADIENT) => vec![(vec![channels / 2], DType::F32); 3],
+            (true, _) => vec![(vec![channels], DType::F32)],
+        };
+        let sums = site.run(&Call {
             kernel: Kernel::Total,
             threads: parts * channels,
-            inputs: &[Some(&partial)],
-            outputs: &[output],
+            inputs: &[Some(&partial), variance],
+            outputs: &outputs,
             numbers,
-            reals: &[factor],
-        })?)?;
+            reals,
+        })?;
         if last {
-            return Ok(partial);
+            return Ok(sums);
         }
+        partial = only(sums)?;
     }
 }
 
-/// The gradient of a batch norm's input, of the type of `gradient`: `scale * (g - plain - (input - mean) * centred)`, where g is the gradient, or
-/// with `relu` what the mask lets through, and `corrections` are plain and centred, or none if statistics are constants.
+/// Sums over all rows of a batch, of which the maps may be a part.
+#[derive(Clone, Copy)]
+pub struct BatchSums<'a> {
+    /// As [`GradientSums::plain`].
+    pub plain: &'a Tensor,
+    /// As [`GradientSums::centred`].
+    pub centred: &'a Tensor,
+    /// Rows.
+    pub count: usize,
+}
+
+/// The gradient of a batch norm's input, of the type of `gradient`; through statistics of a batch if there are `sums`, else with statistics
+/// that are constants.
 ///
 /// # Errors
 /// If the device fails.
 pub fn input_gradient(
     input: &Tensor,
     gradient: &Tensor,
-    mean: &Tensor,
-    mask: Mask,
-    corrections: Option<&(Tensor, Tensor)>,
+    by: &Normalization,
+    sums: Option<BatchSums>,
     relu: bool,
 ) -> Result<Option<Tensor>> {
     let (Some(maps), Some(site)) = (Maps::of(&[input, gradient]), site(input)) else { return Ok(None) };
     let (input, gradient) = (input.contiguous()?, gradient.contiguous()?);
-    let [mean, scale, shift] = parameters(&maps, [Some(mean), Some(mask.scale), mask.shift])?;
-    let corrections = corrections.map(|(plain, centred)| Tensor::cat(&[plain, centred], 0)).transpose()?;
+    let given = [
+        Some(by.mean),
+        Some(by.variance),
+        by.gamma,
+        by.beta,
+        sums.map(|sums| sums.plain),
+        sums.map(|sums| sums.centred),
+    ];
+    let [mean, variance, gamma, shift, plain, centred] = parameters(&maps, given)?;
     let width = maps.width(&[&input, &gradient]);
     let flags = half(&input, HALF_INPUT)
         | half(&gradient, HALF_SECOND)
@@ -412,10 +487,44 @@ pub fn input_gradient(
     let outputs = site.run(&Call {
         kernel: Kernel::InputGradient,
         threads: maps.count() / width,
-        inputs: &[Some(&input), mean.as_ref(), Some(&gradient), scale.as_ref(), shift.as_ref(), corrections.as_ref()],
+        inputs: &[
+            Some(&input),
+            mean.as_ref(),
+            Some(&gradient),
+            variance.as_ref(),
+            gamma.as_ref(),
+            shift.as_ref(),
+            plain.as_ref(),
+            centred.as_ref(),
+        ],
         outputs: &[(gradient.dims().to_vec(), gradient.dtype())],
         numbers: maps.numbers(width, flags),
-        reals: &[],
+        reals: &[by.eps as f32, sums.map_or(1, |sums| sums.count) as f32],
     })?;
     Ok(Some(only(outputs)?))
+}
+
+/// Moving mean and variance `[channels]` after a step: `keep * old + rest * new`.
+///
+/// # Errors
+/// If the device fails.
+pub fn moved(old: [&Tensor; 2], new: [&Tensor; 2], keep: f32, rest: [f32; 2]) -> Result<Option<(Tensor, Tensor)>> {
+    let [old_mean, old_variance] = old;
+    let [mean, variance] = new;
+    let all = [old_mean, old_variance, mean, variance];
+    let single = all.iter().all(|t| t.dtype() == DType::F32 && t.rank() == 1);
+    let (Some(maps), Some(site), true) = (Maps::of(&all), site(old_mean), single) else { return Ok(None) };
+    let [old_mean, old_variance, mean, variance] = parameters(&maps, all.map(Some))?;
+    let outputs = site.run(&Call {
+        kernel: Kernel::Moved,
+        threads: maps.channels,
+        inputs: &[old_mean.as_ref(), old_variance.as_ref(), mean.as_ref(), variance.as_ref()],
+        outputs: &[(vec![maps.channels], DType::F32), (vec![maps.channels], DType::F32)],
+        numbers: maps.numbers(1, 0),
+        reals: &[keep, rest[0], rest[1]],
+    })?;
+    match <[Tensor; 2]>::try_from(outputs) {
+        Ok([mean, variance]) => Ok(Some((mean, variance))),
+        Err(outputs) => bail!("a kernel with two outputs gave {}", outputs.len()),
+    }
 }

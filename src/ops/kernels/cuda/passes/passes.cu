@@ -11,7 +11,7 @@ typedef unsigned short u16;
 
 // Same as `Arguments` in mod.rs.
 typedef struct {
-    const void *in[6];
+    const void *in[8];
     void *out[4];
     u32 numbers[8];
     float reals[12];
@@ -127,28 +127,39 @@ DEVICE void write(void *to, u32 half, u32 group, u32 width, const float *values)
 // 0 where negative; NaN stays, so that a broken computation is seen.
 DEVICE float rectified(float value) { return value < 0.0f ? 0.0f : value; }
 
+// 1 / sqrt(variance + epsilon)
+DEVICE float inverse_deviation(float variance, float epsilon) { return 1.0f / root(variance + epsilon); }
+
+// What a batch norm multiplies the distance from the mean by; 1 without variance.
+DEVICE float scale_of(const float *variance, const float *gamma, float epsilon, u32 channel) {
+    if (!variance) return 1.0f;
+    float inverse = inverse_deviation(variance[channel], epsilon);
+    return gamma ? gamma[channel] * inverse : inverse;
+}
+
 // What a batch norm makes of a value before its ReLU. Forwards and backwards have the same bits, so that they agree on the ReLU's mask.
 DEVICE float normal(float value, float mean, float scale, const float *shift, u32 channel) {
     float scaled = (value - mean) * scale;
     return shift ? scaled + shift[channel] : scaled;
 }
 
-// out = (in - mean) * scale + shift + addend, and its ReLU. All but `in` may be absent: the end of a convolution, an addition, a ReLU and a
-// batch norm by given statistics are all this.
-// in: maps, mean [channels], scale [channels], shift [channels], addend like the maps. out: maps.
+// out = (in - mean) * gamma / sqrt(variance + epsilon) + shift + addend, and its ReLU. All but `in` may be absent: the end of a convolution, an
+// addition, a ReLU and a batch norm by given statistics are all this.
+// in: maps, mean [channels], variance [channels], gamma [channels], shift [channels], addend like the maps. out: maps. reals: epsilon.
 DEVICE void affine_of(const Arguments *a, u32 thread, u32 width) {
     u32 flags = a->numbers[FLAGS], channel = thread % (a->numbers[CHANNELS] / width) * width;
-    const float *mean = (const float *)a->in[1], *scale = (const float *)a->in[2], *shift = (const float *)a->in[3];
+    const float *mean = (const float *)a->in[1], *variance = (const float *)a->in[2], *gamma = (const float *)a->in[3];
+    const float *shift = (const float *)a->in[4];
     float values[4], more[4];
     read(a->in[0], flags & HALF_INPUT, thread, width, values);
-    if (a->in[4]) read(a->in[4], flags & HALF_SECOND, thread, width, more);
+    if (a->in[5]) read(a->in[5], flags & HALF_SECOND, thread, width, more);
     UNROLL
     for (u32 k = 0; k < width; k++) {
+        u32 c = channel + k;
         float value = values[k];
-        if (mean) value = value - mean[channel + k];
-        if (scale) value = value * scale[channel + k];
-        if (shift) value = value + shift[channel + k];
-        if (a->in[4]) value = value + more[k];
+        if (mean) value = normal(value, mean[c], scale_of(variance, gamma, a->reals[0], c), shift, c);
+        else if (shift) value = value + shift[c];
+        if (a->in[5]) value = value + more[k];
         values[k] = flags & RELU ? rectified(value) : value;
     }
     write(a->out[0], flags & HALF_OUTPUT, thread, width, values);
@@ -177,13 +188,20 @@ KERNEL(mask) {
 // Sums over rows, first half: PARTS sums of each channel, which `total` adds up.
 // KIND PLAIN: of the maps. SQUARES: of their squared distances from the mean. GRADIENT: of the gradient (with RELU where the batch norm
 // is above 0 only), and of its products with distances from the mean.
-// in: maps, mean [channels], gradient like the maps, scale [channels], shift [channels] or none.
-// out: doubles [parts, channels], of GRADIENT [parts, 2 * channels].
+// in: maps, mean [channels], gradient like the maps, variance [channels], gamma [channels] or none, shift [channels] or none.
+// out: doubles [parts, channels], of GRADIENT [parts, 2 * channels]. reals: epsilon.
 DEVICE void sums_of(const Arguments *a, u32 thread, u32 width) {
     u32 flags = a->numbers[FLAGS], kind = a->numbers[KIND], channels = a->numbers[CHANNELS];
     u32 groups = channels / width, parts = a->numbers[PARTS], rows = a->numbers[ROWS];
     u32 group = thread % groups, part = thread / groups, channel = group * width;
-    const float *mean = (const float *)a->in[1], *scale = (const float *)a->in[3], *shift = (const float *)a->in[4];
+    const float *means = (const float *)a->in[1], *variance = (const float *)a->in[3], *gamma = (const float *)a->in[4];
+    const float *shift = (const float *)a->in[5];
+    float mean[4], scale[4];
+    UNROLL
+    for (u32 k = 0; k < width; k++) {
+        mean[k] = kind == PLAIN ? 0.0f : means[channel + k];
+        scale[k] = flags & RELU ? scale_of(variance, gamma, a->reals[0], channel + k) : 1.0f;
+    }
     double first[4] = {0.0, 0.0, 0.0, 0.0}, second[4] = {0.0, 0.0, 0.0, 0.0};
     u32 row = part;
     while (row < rows) {
@@ -196,17 +214,16 @@ DEVICE void sums_of(const Arguments *a, u32 thread, u32 width) {
                 if (kind == GRADIENT) read(a->in[2], flags & HALF_SECOND, row * groups + group, width, gradient);
                 UNROLL
                 for (u32 k = 0; k < width; k++) {
-                    u32 c = channel + k;
                     if (kind == PLAIN) {
                         first_chain[k] += values[k];
                     } else if (kind == SQUARES) {
-                        float distance = values[k] - mean[c];
+                        float distance = values[k] - mean[k];
                         first_chain[k] += distance * distance;
                     } else {
                         float g = gradient[k];
-                        if (flags & RELU) g = normal(values[k], mean[c], scale[c], shift, c) > 0.0f ? g : 0.0f;
+                        if (flags & RELU) g = normal(values[k], mean[k], scale[k], shift, channel + k) > 0.0f ? g : 0.0f;
                         first_chain[k] += g;
-                        second_chain[k] += g * (values[k] - mean[c]);
+                        second_chain[k] += g * (values[k] - mean[k]);
                     }
                 }
             }
@@ -231,42 +248,65 @@ KERNEL(sums) {
     else sums_of(a, thread, 1);
 }
 
-// Sums over rows, second half: PARTS sums of each channel of the ROWS that there are. With LAST there is one, times a factor, as a float.
-// in: doubles [rows, channels]. out: doubles [parts, channels], or floats [channels]. reals: the factor.
+// Sums over rows, second half: PARTS sums of each channel of the ROWS that there are. With LAST there is one, divided, as a float; of KIND
+// GRADIENT there are two, and a third: that of the products by the deviation, which is the gradient of gamma.
+// in: doubles [rows, channels], of GRADIENT variance [channels / 2]. out: doubles [parts, channels], or floats [channels], of GRADIENT three
+// times floats [channels / 2]. reals: the divisor, epsilon.
 KERNEL(total) {
-    u32 channels = a->numbers[CHANNELS], parts = a->numbers[PARTS], rows = a->numbers[ROWS];
+    u32 channels = a->numbers[CHANNELS], parts = a->numbers[PARTS], rows = a->numbers[ROWS], half = channels / 2;
     u32 channel = thread % channels, part = thread / channels;
     const double *from = (const double *)a->in[0];
     double sum = 0.0;
     for (u32 row = part; row < rows; row += parts) sum += from[row * channels + channel];
-    if (a->numbers[FLAGS] & LAST) ((float *)a->out[0])[channel] = (float)(sum * (double)a->reals[0]);
-    else ((double *)a->out[0])[thread] = sum;
+    if (!(a->numbers[FLAGS] & LAST)) {
+        ((double *)a->out[0])[thread] = sum;
+    } else if (a->numbers[KIND] != GRADIENT) {
+        ((float *)a->out[0])[channel] = (float)(sum / (double)a->reals[0]);
+    } else if (channel < half) {
+        ((float *)a->out[0])[channel] = (float)sum;
+    } else {
+        float centred = (float)sum, variance = ((const float *)a->in[1])[channel - half];
+        ((float *)a->out[1])[channel - half] = centred;
+        ((float *)a->out[2])[channel - half] = centred * inverse_deviation(variance, a->reals[1]);
+    }
 }
 
-// The gradient of a batch norm's input: scale * (g - plain - (in - mean) * centred), g being the gradient, with RELU where the batch norm
-// is above 0 only; scale * g where the statistics are constants.
-// in: maps, mean [channels], gradient like the maps, scale [channels], shift [channels] or none, [2, channels] plain and centred or none.
-// out: maps.
+// The gradient of a batch norm's input: scale * (g - plain / n - (in - mean) * centred / (n (variance + epsilon))), g being the gradient, with
+// RELU where the batch norm is above 0 only; scale * g where the statistics are constants.
+// in: maps, mean [channels], gradient like the maps, variance [channels], gamma [channels] or none, shift [channels] or none, sums of g and of
+// g (in - mean) [channels] or none. out: maps. reals: epsilon, n.
 DEVICE void input_gradient_of(const Arguments *a, u32 thread, u32 width) {
-    u32 flags = a->numbers[FLAGS], channels = a->numbers[CHANNELS], channel = thread % (channels / width) * width;
-    const float *mean = (const float *)a->in[1], *scale = (const float *)a->in[3], *shift = (const float *)a->in[4];
-    const float *corrections = (const float *)a->in[5];
-    float values[4], gradient[4];
+    u32 flags = a->numbers[FLAGS], channel = thread % (a->numbers[CHANNELS] / width) * width;
+    const float *mean = (const float *)a->in[1], *variance = (const float *)a->in[3], *gamma = (const float *)a->in[4];
+    const float *shift = (const float *)a->in[5], *plain = (const float *)a->in[6], *centred = (const float *)a->in[7];
+    float values[4], gradient[4], epsilon = a->reals[0], rows = a->reals[1];
     read(a->in[0], flags & HALF_INPUT, thread, width, values);
     read(a->in[2], flags & HALF_SECOND, thread, width, gradient);
     UNROLL
     for (u32 k = 0; k < width; k++) {
         u32 c = channel + k;
-        float g = gradient[k];
-        if (flags & RELU) g = normal(values[k], mean[c], scale[c], shift, c) > 0.0f ? g : 0.0f;
-        if (corrections) g = (g - corrections[c]) - (values[k] - mean[c]) * corrections[channels + c];
-        gradient[k] = g * scale[c];
+        float g = gradient[k], scale = scale_of(variance, gamma, epsilon, c);
+        if (flags & RELU) g = normal(values[k], mean[c], scale, shift, c) > 0.0f ? g : 0.0f;
+        if (plain) {
+            float inverse = inverse_deviation(variance[c], epsilon);
+            g = (g - plain[c] / rows) - (values[k] - mean[c]) * (centred[c] * (inverse * inverse) / rows);
+        }
+        gradient[k] = g * scale;
     }
     write(a->out[0], flags & HALF_OUTPUT, thread, width, gradient);
 }
 KERNEL(input_gradient) {
     if (a->numbers[WIDTH] == 4) input_gradient_of(a, thread, 4);
     else input_gradient_of(a, thread, 1);
+}
+
+// Moving statistics: keep * old + rest * new; a thread has one channel.
+// in: old mean, old variance, mean, variance, [channels] each. out: mean, variance. reals: keep, rest of the mean, rest of the variance.
+KERNEL(moved) {
+    for (u32 k = 0; k < 2; k++) {
+        float old = ((const float *)a->in[k])[thread], value = ((const float *)a->in[2 + k])[thread];
+        ((float *)a->out[k])[thread] = a->reals[0] * old + a->reals[1 + k] * value;
+    }
 }
 
 // What becomes of a gradient before an optimiser's rule sees it. reals: scale, limit, decay.

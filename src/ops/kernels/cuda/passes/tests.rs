@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use super::host::with_kernels;
 use super::{AdamNumbers, Kernel, MomentumNumbers, SOURCE, adam, momentum};
 use crate::ops::{
-    self, Backend, BatchNormGradients, BatchStatistics, Conv2d, Needed, Normalization, Padding, batch_norm_inference,
-    batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward,
+    self, Backend, BatchNormGradients, BatchStatistics, Conv2d, Needed, Normalization, Padding, RunningVariance,
+    batch_norm_inference, batch_norm_inference_backward, batch_norm_train, batch_norm_train_backward, update_running,
 };
 
 const BOTH: Needed = Needed { input: true, parameters: true };
@@ -135,6 +135,19 @@ fn batch_norms_by_the_kernels_are_those_of_the_native_ones() {
 }
 
 #[test]
+fn moving_statistics_by_the_kernel_are_those_of_candle() {
+    for kind in [RunningVariance::Biased, RunningVariance::Unbiased] {
+        let tensor = |seed| values(&[7], seed, 2.0, DType::F32);
+        let (mean, variance) = (tensor(1), tensor(2));
+        let statistics = BatchStatistics { mean: tensor(3), variance: tensor(4), count: 9 };
+        let run = || update_running(&mean, &variance, &statistics, 0.9, kind).unwrap();
+        let (found, expected) = (with_kernels(run), run());
+        close("mean", &found.0, &expected.0, 1e-7);
+        close("variance", &found.1, &expected.1, 1e-7);
+    }
+}
+
+#[test]
 fn forward_and_backward_passes_agree_to_the_bit_on_where_the_relu_is_open() {
     for (what, norm) in BatchNorm::all(DType::F32).filter(|(_, norm)| norm.relu) {
         let (output, gradients) = with_kernels(|| norm.infer(Backend::Composed)).unwrap();
@@ -219,7 +232,7 @@ fn floats_become_the_nearest_bfloat16() {
     let values: Vec<f32> = bits.map(f32::from_bits).collect();
     let expected: Vec<u16> = values.iter().map(|value| half::bf16::from_f32(*value).to_bits()).collect();
     let maps = Tensor::from_vec(values, (expected.len() / 8, 8), &Device::Cpu).unwrap();
-    let found = with_kernels(|| super::affine(&maps, &super::Affine::default(), DType::BF16)).unwrap().unwrap();
+    let found = with_kernels(|| super::end(&maps, &super::End::default(), DType::BF16)).unwrap().unwrap();
     let found: Vec<half::bf16> = found.flatten_all().unwrap().to_vec1().unwrap();
     for (found, expected) in found.into_iter().zip(expected) {
         assert_eq!(found.to_bits(), expected);
