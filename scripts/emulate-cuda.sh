@@ -31,6 +31,8 @@ for library in "$CUDA_HOME"/lib*/libnvrtc*.so* "$CUDA_HOME"/lib*/libcudart.so*; 
 done
 export LIBRARY_PATH=$emulated LD_LIBRARY_PATH=$emulated
 echo "emulate-cuda: cargo build --features $features"
+# What is there may have been linked with NVIDIA's own libraries.
+touch src/main.rs
 cargo build --features "$features"
 ft=$(realpath "${CARGO_TARGET_DIR:-target}/debug/ft")
 echo "emulate-cuda: NVRTC compiles ft's kernels"
