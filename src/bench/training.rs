@@ -139,25 +139,26 @@ impl Subject {
         Ok(self.network.device().synchronize()?)
     }
 
+    fn part_ends(&self) -> Result<()> {
+        if self.parts_wait { self.finish() } else { Ok(()) }
+    }
+
     /// One training step from what crosses `cut`, until the device has done it. Between its parts the device is waited for only if they
     /// are looked at, since training does not wait there.
     fn step(&mut self, cut: usize, crossing: &[Tensor]) -> Result<StepParts> {
         let mut loss_seconds = 0.0;
-        let part_ends = || if self.parts_wait { self.finish() } else { Ok(()) };
         let started = Instant::now();
         let output = self.network.train_step(cut, crossing.to_vec(), 0, |logits| {
             let started = Instant::now();
             let loss = softmax_cross_entropy(logits, &self.labels, &self.loss)?;
-            part_ends()?;
+            self.part_ends()?;
             loss_seconds = started.elapsed().as_secs_f64();
             Ok(loss)
         })?;
-        part_ends()?;
+        self.part_ends()?;
         let passes = started.elapsed().as_secs_f64();
         self.network.update_statistics(&output)?;
-        if self.parts_wait {
-            self.finish()?;
-        }
+        self.part_ends()?;
         let statistics = started.elapsed().as_secs_f64();
         self.optimizer.step(&mut self.network.trainable_parameters_mut(), &output.gradients, LEARNING_RATE)?;
         drop(output);

@@ -289,7 +289,8 @@ fn backward(
         return Ok(gradients);
     }
     let native = runs_native(operation, backend, input)?;
-    let pass = BackwardPass { native, input, grad, normalization, relu, wide: OnceCell::new() };
+    let pass =
+        BackwardPass { native, input, grad, normalization, relu, factors: OnceCell::new(), wide: OnceCell::new() };
     let wanted = needed.parameters || matches!(through, Through::Statistics { .. });
     let sums = wanted.then(|| pass.gradient_sums()).transpose()?;
     if let (true, Some(GradientSums { plain, gamma, .. })) = (needed.parameters, &sums) {
@@ -334,8 +335,16 @@ struct BackwardPass<'a> {
     grad: &'a Tensor,
     normalization: &'a Normalization<'a>,
     relu: bool,
+    /// For the other forms than that of one pass, which need it twice.
+    factors: OnceCell<Factors>,
     /// For the composed form, which needs it twice.
     wide: OnceCell<Wide>,
+}
+
+/// What is made of the variance, `[channels]` each.
+struct Factors {
+    scale: Tensor,
+    inverse_deviation: Tensor,
 }
 
 /// Nothing of it is rounded to bfloat16.
@@ -352,16 +361,16 @@ impl BackwardPass<'_> {
         if !native && let Some(sums) = passes::gradient_sums(input, grad, normalization, relu)? {
             return Ok(sums);
         }
+        let Factors { scale, inverse_deviation } = self.factors()?;
         let (plain, centred) = if native {
-            let scale = normalization.scale()?;
-            let mask = relu.then_some((&scale, normalization.beta));
+            let mask = relu.then_some((scale, normalization.beta));
             kernels::norm::gradient_sums(input, grad, normalization.mean, mask)?
         } else {
             let Wide { input, masked } = self.wide()?;
             let centred = input.broadcast_sub(normalization.mean)?;
             (column_sums(masked)?, column_sums(&(masked * centred)?)?)
         };
-        let gamma = (&centred * normalization.inverse_deviation()?)?;
+        let gamma = (&centred * inverse_deviation)?;
         Ok(GradientSums { plain, centred, gamma })
     }
 
@@ -372,14 +381,14 @@ impl BackwardPass<'_> {
         if !native && let Some(gradient) = passes::input_gradient(input, grad, normalization, sums, relu)? {
             return Ok(gradient);
         }
-        let scale = normalization.scale()?;
+        let Factors { scale, inverse_deviation } = self.factors()?;
         let correction = |BatchSums { plain, centred, count }: BatchSums<'_>| -> Result<(Tensor, Tensor)> {
-            let (n, inverse) = (count as f64, normalization.inverse_deviation()?);
-            Ok(((plain / n)?, ((centred * inverse.sqr()?)? / n)?))
+            let n = count as f64;
+            Ok(((plain / n)?, ((centred * inverse_deviation.sqr()?)? / n)?))
         };
         let corrections = sums.map(correction).transpose()?;
         if native {
-            return kernels::norm::input_gradient(input, grad, normalization, &scale, corrections.as_ref(), relu);
+            return kernels::norm::input_gradient(input, grad, normalization, scale, corrections.as_ref(), relu);
         }
         let Wide { input, masked } = self.wide()?;
         let gradient = match &corrections {
@@ -389,7 +398,15 @@ impl BackwardPass<'_> {
             }
             None => masked.clone(),
         };
-        Ok(gradient.broadcast_mul(&scale)?.to_dtype(grad.dtype())?)
+        Ok(gradient.broadcast_mul(scale)?.to_dtype(grad.dtype())?)
+    }
+
+    fn factors(&self) -> Result<&Factors> {
+        if let Some(factors) = self.factors.get() {
+            return Ok(factors);
+        }
+        let (scale, inverse_deviation) = (self.normalization.scale()?, self.normalization.inverse_deviation()?);
+        Ok(self.factors.get_or_init(|| Factors { scale, inverse_deviation }))
     }
 
     fn wide(&self) -> Result<&Wide> {
@@ -398,7 +415,7 @@ impl BackwardPass<'_> {
         }
         let (input, grad) = (wide(self.input)?, wide(self.grad)?);
         let masked = if self.relu {
-            let output = composed_apply(&input, self.normalization, &self.normalization.scale()?, false)?;
+            let output = composed_apply(&input, self.normalization, &self.factors()?.scale, false)?;
             output.gt(0f64)?.where_cond(&grad, &grad.zeros_like()?)?
         } else {
             grad

@@ -43,14 +43,15 @@ const ROWS: usize = 16;
 /// Sums that a thread adds up when parts are put together.
 const TOGETHER: usize = 64;
 
-// Places in `Call::numbers` and bits of flags, as in passes.cu.
+// Places in `Call::numbers`, values of `KIND` and bits of `FLAGS`, as in passes.cu.
 const CHANNELS: usize = 0;
 const WIDTH_AT: usize = 1;
 const ROWS_AT: usize = 2;
 const PARTS: usize = 3;
 const FLAGS: usize = 4;
 const KIND: usize = 5;
-/// Of [`KIND`]: the sums of a batch norm's gradient.
+const PLAIN: u32 = 0;
+const SQUARES: u32 = 1;
 const GRADIENT: u32 = 2;
 const HALF_INPUT: u32 = 1;
 const HALF_SECOND: u32 = 2;
@@ -381,8 +382,8 @@ fn sums(input: &Tensor, what: Sum, divisor: usize) -> Result<Option<Vec<Tensor>>
     let (Some(maps), Some(site)) = (Maps::of(&all), site(input)) else { return Ok(None) };
     let input = input.contiguous()?;
     let (kind, mean, gradient, by, relu) = match what {
-        Sum::Values => (0, None, None, None, false),
-        Sum::Squares { mean } => (1, Some(mean), None, None, false),
+        Sum::Values => (PLAIN, None, None, None, false),
+        Sum::Squares { mean } => (SQUARES, Some(mean), None, None, false),
         Sum::Gradient { gradient, by, relu } => (GRADIENT, Some(by.mean), Some(gradient.contiguous()?), Some(by), relu),
     };
     let given = [mean, by.map(|by| by.variance), by.and_then(|by| by.gamma), by.and_then(|by| by.beta)];
