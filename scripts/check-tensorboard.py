@@ -36,10 +36,13 @@ EPOCHS = {
     ("train", "epoch/images_per_second"): "images_per_second",
     ("validation", "epoch/loss"): "val_loss",
     ("validation", "epoch/accuracy"): "val_accuracy",
+    ("train", "epoch/objective"): "train_objective",
+    ("validation", "epoch/objective"): "val_objective",
 }
 STEPS = {
     ("steps", "step/loss"): "loss",
     ("steps", "step/accuracy"): "accuracy",
+    ("steps", "step/objective"): "objective",
     ("steps", "step/learning_rate"): "lr",
     ("steps", "step/images_per_second"): "images_per_second",
 }
@@ -73,7 +76,7 @@ def close(a, b):
 def check_table(boards, table, step, columns):
     compared = 0
     for (board, tag), column in columns.items():
-        expected = [(int(row[step]), float(row[column])) for row in table if row[column] != ""]
+        expected = [(int(row[step]), float(row[column])) for row in table if row.get(column, "") != ""]
         if not expected:
             continue
         if tag not in boards[board].Tags()["scalars"]:
@@ -156,7 +159,7 @@ def check_run(folder):
         print(f"  {series} series of histograms, of up to {longest} epochs")
     file = folder / "result.json"
     result = json.loads(file.read_text()) if file.is_file() else {}
-    for key in ["test_accuracy", "test_loss", "best_val_accuracy"]:
+    for key in ["test_accuracy", "test_loss", "test_objective", "best_val_accuracy"]:
         if result.get(key) is not None:
             found = [event.value for event in boards[""].Scalars(f"result/{key}")]
             check(len(found) == 1 and close(found[0], result[key]), f"result/{key}: {found}, not {result[key]}")

@@ -58,8 +58,8 @@ fn figures_of_four_photos_are_those_computed_by_hand() {
     assert!((figures.accuracy.low - 0.3006).abs() < 1e-4 && (figures.accuracy.high - 0.9544).abs() < 1e-4);
     close(figures.nll, (3.0 * -(0.75f64.ln()) - 0.25f64.ln()) / 4.0);
     close(figures.brier, (3.0 * 2.0 * 0.0625 + 2.0 * 0.5625) / 4.0);
-    close(figures.rows[0].precision.value, 2.0 / 3.0);
-    close(figures.rows[1].recall.value, 0.5);
+    close(figures.rows[0].precision.unwrap().value, 2.0 / 3.0);
+    close(figures.rows[1].recall.unwrap().value, 0.5);
     close(figures.macro_f1.value, (0.8 + 2.0 / 3.0) / 2.0);
     assert!(figures.macro_f1.low < 0.6 && figures.macro_f1.high == 1.0, "{:?}", figures.macro_f1);
     // Of the class a: two right at 0.75, one wrong at 0.75, one wrong at 0.25.
@@ -110,7 +110,8 @@ fn classes_without_photos_have_no_figures_and_do_not_count_for_the_mean() {
     let figures = evaluate("x", &classes, &test, &[]).unwrap();
     assert_eq!((figures.macro_f1.value, figures.balanced_accuracy, figures.top3_accuracy), (1.0, 1.0, Some(1.0)));
     assert_eq!((figures.rows[2].support, figures.rows[2].roc_auc, figures.roc.len()), (0, None, 2));
-    assert_eq!((figures.rows[2].recall.low, figures.rows[2].recall.high), (0.0, 1.0), "nothing is known");
+    let absent = &figures.rows[2];
+    assert!(absent.precision.is_none() && absent.recall.is_none() && absent.f1.is_none(), "{absent:?}");
     let error = evaluate("x", &classes[..1], &test, &[]).unwrap_err();
     assert!(format!("{error:#}").contains("no class of the model"), "{error:#}");
     assert!(evaluate("x", &classes, &[], &[]).is_err());
@@ -267,6 +268,25 @@ fn eval_takes_new_photos_of_some_classes_and_skips_broken_ones() {
     let figures = &json["evaluation"];
     assert_eq!(figures["classes"], serde_json::json!(CLASSES));
     assert_eq!(figures["rows"][1]["support"], 7);
+    // Of classes without photos nothing is known, and they do not drag the means down (torchmetrics #1494).
+    for class in [0, 2] {
+        let row = &figures["rows"][class];
+        assert_eq!(row["support"], 0);
+        assert!(["precision", "recall", "f1", "roc_auc"].iter().all(|figure| row[figure].is_null()), "{row}");
+    }
+    assert_eq!(figures["balanced_accuracy"], figures["rows"][1]["recall"]["value"]);
+    assert_eq!(figures["balanced_accuracy"], figures["accuracy"]["value"]);
+    let table = shop.run(&["eval", "--model", "latest", "--data", "new", "--out", "table"]).code(0).stderr;
+    let line = |class: &str| -> Vec<String> {
+        let line = table.lines().find(|line| line.starts_with(class)).unwrap_or_else(|| panic!("{class}: {table}"));
+        line.trim_start_matches(class).split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(line("checks "), ["0", "0", "–", "–", "–"]);
+    assert_eq!(
+        line("(all; mean of classes)")[2],
+        line("disc ")[2],
+        "mean recall is that of the only class with photos"
+    );
     assert!(figures["predictions"].is_null() && figures["accuracy"]["low"].is_number());
     let folder = shop.path(json["folder"].as_str().unwrap());
     assert_eq!(folder.parent(), Some(run.join("eval").as_path()));
@@ -283,6 +303,39 @@ fn eval_takes_new_photos_of_some_classes_and_skips_broken_ones() {
     let trained = data.iter().filter(|row| row["split"] == "train").count();
     assert_eq!(everything["trained_on"].as_u64(), Some(trained as u64));
     assert_eq!(everything["photos"].as_u64(), Some(48));
+}
+
+#[test]
+fn loss_is_the_plain_cross_entropy_everywhere_and_the_objective_has_a_name_of_its_own() {
+    let (shop, plain) = trained();
+    shop.plain_recipe("label_smoothing = 0.2\nclass_weights = \"auto\"\nmonitor = \"val_loss\"");
+    let arguments = ["recipe", "plain.toml", "--offline", "--json"];
+    let outcome = shop.run(&arguments).code(0);
+    let result = outcome.json();
+    let run = shop.path("runs").join(result["run"].as_str().unwrap());
+    let figure = |name: &str| result[name].as_f64().unwrap();
+    let (loss, objective) = (figure("test_loss"), figure("test_objective"));
+    assert!((loss - objective).abs() > 1e-3, "{result}");
+    assert!(
+        outcome.stderr.contains(&format!("test loss {loss:.4}, test objective {objective:.4}")),
+        "{}",
+        outcome.all()
+    );
+    // The page, its table of predictions and the log say the same.
+    close(evaluation(&run_page(&run).unwrap()).nll, loss);
+    let epochs = csv_rows(&run.join("metrics.csv"));
+    let best = &epochs[figure("best_epoch") as usize - 1];
+    let val: Vec<Prediction> = read_predictions(&run.join("predictions.csv")).unwrap();
+    let val: Vec<Prediction> = val.into_iter().filter(|row| row.split == "val").collect();
+    let classes = strings(&CLASSES);
+    close(evaluate("val", &classes, &val, &[]).unwrap().nll, best["val_loss"].parse().unwrap());
+    for (a, b) in [("train_loss", "train_objective"), ("val_loss", "val_objective")] {
+        assert_ne!(best[a], best[b], "{a}");
+    }
+    let steps = csv_rows(&run.join("steps.csv"));
+    assert!(steps.iter().all(|row| row["loss"] != row["objective"]), "{steps:?}");
+    // Where the objective is the loss, it is not said twice.
+    assert!(!csv_rows(&plain.join("metrics.csv"))[0].contains_key("val_objective"));
 }
 
 #[test]

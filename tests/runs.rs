@@ -19,6 +19,8 @@ fn epoch(number: usize, val_accuracy: f64) -> EpochMetrics {
     EpochMetrics {
         epoch: number,
         train_loss: 0.1 + 0.2,
+        train_objective: None,
+        val_objective: None,
         train_accuracy: 0.5,
         val_loss: Some(1.25),
         val_accuracy: Some(val_accuracy),

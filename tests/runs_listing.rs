@@ -52,6 +52,8 @@ impl Runs {
             run.append_epoch(&EpochMetrics {
                 epoch,
                 train_loss,
+                train_objective: None,
+                val_objective: None,
                 train_accuracy,
                 val_loss,
                 val_accuracy,

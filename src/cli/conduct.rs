@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::console::Console;
@@ -21,10 +21,10 @@ use crate::files::{hex, sha256};
 use crate::models::Network;
 use crate::ops::vector_instructions;
 use crate::parallel::Ranks;
-use crate::recipe::Recipe;
+use crate::recipe::{LossKind, Recipe};
 use crate::runs::{Prediction, Restored};
 use crate::train::checkpoint::{self, ModelDescription};
-use crate::train::fit::argmax;
+use crate::train::metrics::PredictionTable;
 use crate::train::objective::Objective;
 use crate::train::observer::Observer;
 use crate::train::shared::{check_batch_size, predict_among};
@@ -121,8 +121,17 @@ pub(super) struct Halved {
 /// What is predicted of the validation and test photos.
 pub(super) struct Predicted {
     pub rows: Vec<Prediction>,
-    /// Loss and accuracy, where there are test photos.
-    pub test: Option<(f64, f64)>,
+    /// Where there are test photos.
+    pub test: Option<TestFigures>,
+}
+
+/// Figures of the test photos.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TestFigures {
+    pub loss: f64,
+    /// What training minimises; none where that is the loss.
+    pub objective: Option<f64>,
+    pub accuracy: f64,
 }
 
 impl Course<'_> {
@@ -187,7 +196,7 @@ impl Course<'_> {
     /// Predicts the photos that nothing has seen yet, and the validation photos; all ranks have the result.
     ///
     /// # Errors
-    /// If a photo cannot be read or does not fit the network.
+    /// If a photo cannot be read or does not fit the network, or what the network says of it is not finite.
     pub fn predict(
         &self,
         network: &Network,
@@ -218,19 +227,25 @@ impl Course<'_> {
         }
         let mut test = None;
         if !samples.is_empty() {
-            test = Some(test_figures(&predict(Split::Test, &open(samples)?)?, samples, objective)?);
+            let logits = predict(Split::Test, &open(samples)?)?;
+            test = Some(test_figures(&logits, samples, self.recipe.train.loss, objective)?);
         }
         Ok(Predicted { rows, test })
     }
 }
 
-fn test_figures(logits: &[Vec<f32>], samples: &[Sample], objective: &Objective) -> Result<(f64, f64)> {
-    let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
-    let classes = logits.first().map_or(0, Vec::len);
-    let all = candle_core::Tensor::from_vec(logits.concat(), (logits.len(), classes), &Device::Cpu)?;
-    let loss = objective.loss(&all, &labels)?.0.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-    let correct = logits.iter().zip(&labels).filter(|(row, label)| argmax(row) == **label as usize).count();
-    Ok((loss, correct as f64 / labels.len() as f64))
+fn test_figures(logits: &[Vec<f32>], samples: &[Sample], loss: LossKind, objective: &Objective) -> Result<TestFigures> {
+    let labels: Vec<usize> = samples.iter().map(|s| s.label as usize).collect();
+    let table = PredictionTable::new(logits, &labels)?.with_loss(loss);
+    let value = match objective.differs_from_loss() {
+        false => None,
+        true => {
+            let all = Tensor::from_vec(logits.concat(), (table.len(), table.classes()), &Device::Cpu)?;
+            let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
+            Some(objective.loss(&all, &labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+        }
+    };
+    Ok(TestFigures { loss: table.nll(), objective: value, accuracy: table.accuracy() })
 }
 
 fn predictions(
@@ -244,13 +259,13 @@ fn predictions(
         .iter()
         .zip(logits)
         .map(|(sample, logits)| {
-            let predicted = argmax(logits);
+            let decision = description.decide(logits).with_context(|| sample.photo.describe())?;
             Ok(Prediction {
                 split: split.name().to_owned(),
                 path: sample.id.clone(),
                 truth: class(sample.label as usize)?,
-                predicted: class(predicted)?,
-                probability: description.probabilities(logits).get(predicted).copied().unwrap_or(f32::NAN),
+                predicted: class(decision.class)?,
+                probability: decision.probability,
                 logits: logits.clone(),
             })
         })

@@ -41,7 +41,6 @@ use crate::runs::{
     read_predictions, write_photos, write_predictions, write_skipped,
 };
 use crate::train::checkpoint::ModelDescription;
-use crate::train::fit::argmax;
 use crate::train::predict::predict_readable;
 use crate::train::source::PhotoSource;
 
@@ -232,15 +231,15 @@ impl Predicted {
         sha256: String,
     ) -> Result<()> {
         let class = |i: usize| description.classes.get(i).cloned().with_context(|| format!("there is no class {i}"));
-        let predicted = argmax(&logits);
+        let decision = description.decide(&logits).with_context(|| sample.photo.describe())?;
         let truth = class(sample.label as usize)?;
         self.photos.push(UsedPhoto { split: name.to_owned(), path: sample.id.clone(), label: truth.clone(), sha256 });
         self.rows.push(Prediction {
             split: name.to_owned(),
             path: sample.id.clone(),
             truth,
-            predicted: class(predicted)?,
-            probability: description.probabilities(&logits).get(predicted).copied().unwrap_or(f32::NAN),
+            predicted: class(decision.class)?,
+            probability: decision.probability,
             logits,
         });
         Ok(())

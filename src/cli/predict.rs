@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
@@ -32,6 +32,7 @@ use crate::report::summary::class_table;
 use crate::report::table::{Align, Table};
 use crate::runs::{SplitFigures, resolve_checkpoint};
 use crate::train::checkpoint::{self, ModelDescription};
+use crate::train::finite::NotFinite;
 use crate::train::predict::predict_readable;
 use crate::train::source::PhotoSource;
 
@@ -164,7 +165,7 @@ impl Report {
             let path = path.to_string_lossy().into_owned();
             match outcome {
                 Ok(logits) => {
-                    let top = candidates(&description, &logits, count);
+                    let top = candidates(&description, &logits, count).with_context(|| path.clone())?;
                     let name = truth.and_then(|t| description.classes.get(t)).cloned();
                     predictions.push(Predicted { path, truth: name, top });
                     if let Some(truth) = truth {
@@ -292,8 +293,11 @@ fn accuracy_line(figures: &SplitFigures) -> String {
 }
 
 /// The `count` most probable classes; of equal ones the first come first.
-fn candidates(description: &ModelDescription, logits: &[f32], count: usize) -> Vec<Candidate> {
-    let probabilities = description.probabilities(logits);
+///
+/// # Errors
+/// If a logit is not finite.
+fn candidates(description: &ModelDescription, logits: &[f32], count: usize) -> Result<Vec<Candidate>, NotFinite> {
+    let probabilities = description.decide(logits)?.probabilities;
     let mut candidates: Vec<Candidate> = description
         .classes
         .iter()
@@ -302,7 +306,7 @@ fn candidates(description: &ModelDescription, logits: &[f32], count: usize) -> V
         .collect();
     candidates.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     candidates.truncate(count);
-    candidates
+    Ok(candidates)
 }
 
 /// The class that the innermost of a photo's folders is named after.

@@ -216,12 +216,15 @@ impl Observer for Recorder<'_> {
 
     fn epoch(&mut self, m: &EpochMetrics) -> Result<()> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+        let objective = |value: Option<f64>| value.map_or_else(String::new, |v| format!(" objective {v:.4}"));
         self.console.log(&format!(
-            "epoch {:>3}: loss {:.4} accuracy {:.4} | validation loss {} accuracy {} | lr {:.2e}, {:.1} s, {:.1} images/s",
+            "epoch {:>3}: loss {:.4}{} accuracy {:.4} | validation loss {}{} accuracy {} | lr {:.2e}, {:.1} s, {:.1} images/s",
             m.epoch,
             m.train_loss,
+            objective(m.train_objective),
             m.train_accuracy,
             number(m.val_loss),
+            objective(m.val_objective),
             number(m.val_accuracy),
             m.lr,
             m.seconds,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::conduct::{Course, Halved, Predicted, prepare_among, read_photos};
+use super::conduct::{Course, Halved, Predicted, TestFigures, prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
 use super::recorder::Recorder;
@@ -228,8 +228,9 @@ fn execute(
     let test = evaluate_best(recipe, prepared, &manifest, run, val, &objective, &mut console, ranks)?;
     Ok(RunResult {
         frozen_sha256: (never_trained > 0).then_some(frozen),
-        test_loss: test.map(|(loss, _)| loss),
-        test_accuracy: test.map(|(_, accuracy)| accuracy),
+        test_loss: test.map(|test| test.loss),
+        test_objective: test.and_then(|test| test.objective),
+        test_accuracy: test.map(|test| test.accuracy),
         seconds: before + started.elapsed().as_secs_f64(),
         ..training_result(recipe, prepared, run, &fitted)?
     })
@@ -245,6 +246,8 @@ fn summarise(run: &RunWriter, result: &mut RunResult) -> Option<Summary> {
     let summary = summary.map_err(|error| say(&format!("warning: there are no tables of this run: {error:#}"))).ok()?;
     if let Some(test) = summary.splits.iter().find(|split| split.split == Split::Test.name()) {
         result.test_classes.clone_from(&test.classes);
+        result.test_balanced_accuracy = Some(test.macro_recall);
+        result.test_macro_f1 = Some(test.macro_f1);
     }
     Some(summary)
 }
@@ -286,7 +289,7 @@ fn record_photos(
 }
 
 /// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos; writes what it
-/// predicts. Returns test loss and accuracy, if there are a checkpoint and test photos.
+/// predicts. Returns the figures of the test photos, if there are a checkpoint and such photos.
 #[allow(clippy::too_many_arguments)] // what an evaluation depends on
 fn evaluate_best(
     recipe: &Recipe,
@@ -297,7 +300,7 @@ fn evaluate_best(
     objective: &Objective,
     console: &mut Console,
     ranks: &Ranks,
-) -> Result<Option<(f64, f64)>> {
+) -> Result<Option<TestFigures>> {
     let best = run.path(file::BEST);
     if !ranks.any(best.is_file())? {
         return Ok(None);
@@ -407,7 +410,7 @@ impl Finished {
             say(&format!("stopped early after epoch {}: {reason}", result.epochs));
         }
         say(&format!(
-            "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}",
+            "{}: {} epochs in {:.0} s, {:.1} images/s in training, best validation accuracy {} (epoch {}), test accuracy {}, test loss {}{}",
             if result.interrupted { "interrupted" } else { "done" },
             result.epochs,
             result.seconds,
@@ -415,7 +418,8 @@ impl Finished {
             percent(result.best_val_accuracy),
             result.best_epoch.map_or_else(|| "-".to_owned(), |e| e.to_string()),
             percent(result.test_accuracy),
-            percent(result.test_loss)
+            percent(result.test_loss),
+            result.test_objective.map_or_else(String::new, |v| format!(", test objective {v:.4}"))
         ));
     }
 }

@@ -58,6 +58,8 @@ mod tests {
                 EpochMetrics {
                     epoch,
                     train_loss: 1.6 / x.sqrt(),
+                    train_objective: None,
+                    val_objective: None,
                     train_accuracy: 1.0 - 0.6 / x,
                     val_loss: Some(1.5 / x.sqrt() + 0.02 * x),
                     val_accuracy: Some(0.92 - 0.5 / x),

@@ -28,7 +28,7 @@ const HIGHEST_LOSS: usize = 48;
 /// logits or, for a model trained with a sigmoid for each class, the sigmoid of the highest. With sigmoids, probabilities of a photo
 /// need not sum to 1, and the loss is the mean binary cross-entropy of the classes, as in training.
 ///
-/// Macro F1 is the mean over the classes that have photos or were predicted, so that photos of some of the classes can be judged.
+/// Figures of a class without photos are absent; means over classes are [`PredictionTable::average_scores`].
 ///
 /// # Errors
 /// If there are no predictions, a true class is none of `classes`, or as [`PredictionTable::new`].
@@ -83,9 +83,9 @@ pub(super) fn table(classes: &[String], rows: &[Prediction]) -> Result<Predictio
     let softmax = PredictionTable::new(&logits, &labels)?;
     let sigmoid = softmax.clone().with_loss(LossKind::Sigmoid);
     let distance = |table: &PredictionTable| -> f64 {
-        let predicted = table.predicted().into_iter().zip(table.probabilities());
+        let predicted = table.predicted().iter().zip(table.probabilities());
         let stated = rows.iter().map(|row| f64::from(row.probability));
-        let top = predicted.map(|(class, probabilities)| probabilities.get(class).copied().unwrap_or_default());
+        let top = predicted.map(|(&class, probabilities)| probabilities.get(class).copied().unwrap_or_default());
         stated.zip(top).map(|(stated, top)| (stated - top).abs()).sum()
     };
     Ok(if distance(&sigmoid) < distance(&softmax) { sigmoid } else { softmax })
@@ -108,8 +108,9 @@ pub(super) fn share(part: usize, whole: usize) -> Estimate {
 
 /// F1 with bootstrap intervals.
 pub(super) struct F1 {
-    classes: Vec<Estimate>,
-    /// Over the classes that have photos or were predicted.
+    /// None for a class without photos.
+    classes: Vec<Option<Estimate>>,
+    /// As [`PredictionTable::average_scores`].
     pub(super) mean: Estimate,
 }
 
@@ -125,16 +126,14 @@ impl F1 {
             let mean = mean(each.iter().flatten().copied());
             each.into_iter().chain([mean]).collect()
         };
-        let all: Vec<usize> = (0..table.len()).collect();
-        let values = figures(&all);
-        let intervals = bootstrap(table.len(), "F1", &figures);
-        let mut estimates: Vec<Estimate> = values
-            .into_iter()
-            .zip(intervals)
-            .map(|(value, interval)| estimate(value.unwrap_or(0.0), interval.unwrap_or(Interval::UNKNOWN_SHARE)))
-            .collect();
-        let mean = estimates.pop().unwrap_or(Estimate { value: 0.0, low: 0.0, high: 1.0 });
-        Self { classes: estimates, mean }
+        let mut intervals = bootstrap(table.len(), "F1", &figures).into_iter();
+        let mut with_interval =
+            |value: f64| estimate(value, intervals.next().flatten().unwrap_or(Interval::UNKNOWN_SHARE));
+        // Each class has an interval, also where its figure is absent.
+        let scores = table.class_scores();
+        let classes = scores.iter().map(|s| (s.f1, with_interval(s.f1.unwrap_or(0.0))));
+        let classes = classes.map(|(f1, estimate)| f1.map(|_| estimate)).collect();
+        Self { classes, mean: with_interval(table.average_scores(Average::Macro).f1) }
     }
 }
 
@@ -169,7 +168,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn class_rows(classes: &[String], table: &PredictionTable, confusion: &[Vec<usize>], f1: &[Estimate]) -> Vec<ClassRow> {
+fn class_rows(
+    classes: &[String],
+    table: &PredictionTable,
+    confusion: &[Vec<usize>],
+    f1: &[Option<Estimate>],
+) -> Vec<ClassRow> {
     let (auc, precision) = (table.roc_auc(), table.average_precision());
     let row = |(i, (class, scores)): (usize, (&String, ClassScores))| {
         let right = cell(confusion, i, i);
@@ -177,9 +181,9 @@ fn class_rows(classes: &[String], table: &PredictionTable, confusion: &[Vec<usiz
         ClassRow {
             class: class.clone(),
             support: scores.support,
-            precision: share(right, predicted),
-            recall: share(right, scores.support),
-            f1: f1.get(i).copied().unwrap_or(Estimate { value: scores.f1, low: 0.0, high: 1.0 }),
+            precision: scores.precision.map(|_| share(right, predicted)),
+            recall: scores.recall.map(|_| share(right, scores.support)),
+            f1: f1.get(i).copied().flatten(),
             roc_auc: auc.get(i).copied().flatten(),
             average_precision: precision.get(i).copied().flatten(),
         }

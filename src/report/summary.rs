@@ -146,22 +146,28 @@ impl Summary {
 /// Each class of a set of photos.
 pub fn class_table(split: &SplitFigures) -> Table {
     let mut table = Table::new(["class"], ["photos", "right", "recall", "precision", "F1"]);
-    let row = |name: &str, photos: usize, right: usize, figures: [f64; 3]| {
-        let figures = figures.map(|v| format!("{v:.4}"));
+    let row = |name: &str, photos: usize, right: usize, figures: [Option<f64>; 3]| {
+        let figures = figures.map(|figure| figure.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}")));
         [name.to_owned(), photos.to_string(), right.to_string()].into_iter().chain(figures).collect::<Vec<_>>()
     };
     for c in &split.classes {
         table.rows.push(row(&c.class, c.support, c.correct, [c.recall, c.precision, c.f1]));
     }
-    let means = [split.macro_recall, split.macro_precision, split.macro_f1];
+    let means = [split.macro_recall, split.macro_precision, split.macro_f1].map(Some);
     table.rows.push(row("(all; mean of classes)", split.photos, split.correct, means));
     table
 }
 
 fn class_section(split: &SplitFigures) -> Section {
     let Interval { low, high } = wilson(split.correct, split.photos);
+    let absent = match split.classes.iter().any(|class| class.support == 0) {
+        true => {
+            "; a class without photos has no figures, and counts 0 in the mean of precision and F1 if it was predicted"
+        }
+        false => "",
+    };
     let heading = format!(
-        "Classes, {} photos: {} of {} right (accuracy {:.4}); 95 % interval {low:.4} to {high:.4}; recall is the accuracy of a class",
+        "Classes, {} photos: {} of {} right (accuracy {:.4}); 95 % interval {low:.4} to {high:.4}; recall is the accuracy of a class{absent}",
         split.split, split.correct, split.photos, split.accuracy
     );
     Section { heading, table: class_table(split) }

@@ -19,7 +19,7 @@ pub struct Extreme {
 /// How a figure went over the epochs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct History {
-    /// `training accuracy`, `training loss`, `validation accuracy` or `validation loss`.
+    /// `training` or `validation`, and `accuracy`, `loss` or, where that is another one, `objective`.
     pub figure: &'static str,
     pub maximum: Extreme,
     pub minimum: Extreme,
@@ -29,7 +29,7 @@ pub struct History {
     pub last: f64,
 }
 
-/// Figures of one class. A fraction with a zero denominator counts as 0.
+/// Figures of one class, absent if it has no photos. Runs of older versions recorded 0 instead.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClassFigures {
@@ -39,11 +39,11 @@ pub struct ClassFigures {
     /// Those of them that were predicted so.
     pub correct: usize,
     /// `correct / support`: the accuracy of this class.
-    pub recall: f64,
-    /// Share of the photos predicted as this class that are of it.
-    pub precision: f64,
+    pub recall: Option<f64>,
+    /// Share of the photos predicted as this class that are of it; 0 if none were.
+    pub precision: Option<f64>,
     /// Harmonic mean of recall and precision.
-    pub f1: f64,
+    pub f1: Option<f64>,
 }
 
 /// Figures of a set of predicted photos.
@@ -56,7 +56,7 @@ pub struct SplitFigures {
     pub accuracy: f64,
     /// In the order of the classes.
     pub classes: Vec<ClassFigures>,
-    /// Means over the classes, each counting the same.
+    /// Means over the classes, each counting the same: [`PredictionTable::average_scores`].
     pub macro_recall: f64,
     pub macro_precision: f64,
     pub macro_f1: f64,
@@ -68,11 +68,13 @@ pub struct SplitFigures {
 /// other is left out.
 pub fn histories(epochs: &[EpochMetrics], best_epoch: Option<usize>) -> Vec<History> {
     type Figure = (&'static str, fn(&EpochMetrics) -> Option<f64>);
-    const FIGURES: [Figure; 4] = [
+    const FIGURES: [Figure; 6] = [
         ("training accuracy", |e| Some(e.train_accuracy)),
         ("training loss", |e| Some(e.train_loss)),
+        ("training objective", |e| e.train_objective),
         ("validation accuracy", |e| e.val_accuracy),
         ("validation loss", |e| e.val_loss),
+        ("validation objective", |e| e.val_objective),
     ];
     FIGURES.iter().filter_map(|(figure, value)| history(figure, epochs, *value, best_epoch)).collect()
 }
@@ -172,6 +174,8 @@ mod tests {
         EpochMetrics {
             epoch,
             train_loss: train.0,
+            train_objective: None,
+            val_objective: None,
             train_accuracy: train.1,
             val_loss: val.map(|v| v.0),
             val_accuracy: val.map(|v| v.1),
@@ -230,9 +234,10 @@ mod tests {
         assert_eq!((test.photos, test.correct), (3, 2));
         assert_eq!(test.confusion, [[1, 1, 0], [0, 1, 0], [0, 0, 0]]);
         let [a, b, c] = &test.classes[..] else { panic!("{test:?}") };
-        assert_eq!((a.support, a.correct, a.recall, a.precision), (2, 1, 0.5, 1.0));
-        assert_eq!((b.support, b.correct, b.recall, b.precision), (1, 1, 1.0, 0.5));
-        assert_eq!((c.support, c.recall, c.precision, c.f1), (0, 0.0, 0.0, 0.0));
+        assert_eq!((a.support, a.correct, a.recall, a.precision), (2, 1, Some(0.5), Some(1.0)));
+        assert_eq!((b.support, b.correct, b.recall, b.precision), (1, 1, Some(1.0), Some(0.5)));
+        assert_eq!((c.support, c.recall, c.precision, c.f1), (0, None, None, None));
+        assert_eq!((test.macro_recall, test.macro_precision), (0.75, 0.75));
         assert_eq!(test.confusions(), [("a", "b", 1)]);
         let val = SplitFigures::of_split("val", &classes, &rows).unwrap().unwrap();
         assert_eq!(val.accuracy, 0.0);

@@ -141,15 +141,19 @@ pub fn info(folder: &Path) -> RunInfo {
         true => or_note(read_epochs(folder), &mut problems).unwrap_or_default(),
         false => Vec::new(),
     };
+    let diverged = result.as_ref().is_some_and(|result| has_diverged(&epochs, result));
     let status = match &result {
         _ if running => Status::Running,
         _ if !problems.is_empty() => Status::Damaged,
+        Some(_) if diverged => Status::Failed,
         Some(result) if result.interrupted => Status::Interrupted,
         Some(_) => Status::Finished,
         None if folder.join(file::ERROR).exists() => Status::Failed,
         None => Status::Interrupted,
     };
-    if status == Status::Failed {
+    if diverged {
+        problems.push("the output of its network is not finite: training has diverged".to_owned());
+    } else if status == Status::Failed {
         let text = fs::read_to_string(folder.join(file::ERROR)).unwrap_or_default();
         problems.push(text.trim().to_owned());
     }
@@ -200,9 +204,18 @@ fn val_loss(epochs: &[EpochMetrics], best_epoch: Option<usize>) -> Option<f64> {
     at_best.or_else(|| epochs.iter().filter_map(|e| e.val_loss).filter(|loss| loss.is_finite()).reduce(f64::min))
 }
 
+/// Of a run of an older version, from the classes that have photos.
 fn macro_f1(result: &RunResult) -> Option<f64> {
-    let classes = result.test_classes.len();
-    (classes > 0).then(|| result.test_classes.iter().map(|class| class.f1).sum::<f64>() / classes as f64)
+    let classes = result.test_classes.iter().filter(|class| class.support > 0);
+    let f1: Vec<f64> = classes.filter_map(|class| class.f1).collect();
+    result.test_macro_f1.or_else(|| (!f1.is_empty()).then(|| f1.iter().sum::<f64>() / f1.len() as f64))
+}
+
+/// Older versions took what is no number for a figure, and such runs for finished ones.
+fn has_diverged(epochs: &[EpochMetrics], result: &RunResult) -> bool {
+    let validated = val_loss(epochs, result.best_epoch).is_none_or(f64::is_finite);
+    // JSON knows no NaN: it became null.
+    !validated || (result.test_accuracy.is_some() && result.test_loss.is_none_or(|loss| !loss.is_finite()))
 }
 
 /// `train.lr` and its value, of every key that is not a table. Lists are shown as TOML.

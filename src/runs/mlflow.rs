@@ -99,10 +99,12 @@ fn write_run(experiment: &Path, experiment_id: &str, run: &RunInfo) -> Result<()
 /// `time value step` in a line each.
 fn write_metrics(folder: &Path, run: &RunInfo, start: i64) -> Result<()> {
     type Figure = (&'static str, fn(&EpochMetrics) -> Option<f64>);
-    const FIGURES: [Figure; 5] = [
+    const FIGURES: [Figure; 7] = [
         ("train_loss", |e| Some(e.train_loss)),
+        ("train_objective", |e| e.train_objective),
         ("train_accuracy", |e| Some(e.train_accuracy)),
         ("val_loss", |e| e.val_loss),
+        ("val_objective", |e| e.val_objective),
         ("val_accuracy", |e| e.val_accuracy),
         ("lr", |e| Some(e.lr)),
     ];

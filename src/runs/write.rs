@@ -53,6 +53,12 @@ pub struct RunResult {
     /// Of the best checkpoint; absent if there are no test photos.
     pub test_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
+    /// What training minimises, of the test photos; absent where that is the loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_objective: Option<f64>,
+    /// Means of the classes' recall and F1 on the test photos. Runs of older versions have neither.
+    pub test_balanced_accuracy: Option<f64>,
+    pub test_macro_f1: Option<f64>,
     /// Figures of each class on the test photos, in the order of the classes; empty without test photos.
     pub test_classes: Vec<ClassFigures>,
     /// Wall-clock time of the whole run.

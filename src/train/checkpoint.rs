@@ -9,6 +9,7 @@ use half::f16;
 use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
+use super::finite::{NotFinite, predicted_class};
 use super::metrics::softmax;
 use crate::data::preprocess::Preprocessing;
 use crate::files::write_atomically;
@@ -58,6 +59,17 @@ impl ModelDescription {
         Ok(graph)
     }
 
+    /// What the model says of a photo with these logits.
+    ///
+    /// # Errors
+    /// If a logit is not finite.
+    pub fn decide(&self, logits: &[f32]) -> Result<Decision, NotFinite> {
+        let class = predicted_class(logits)?;
+        let probabilities = self.probabilities(logits);
+        let probability = *probabilities.get(class).ok_or(NotFinite)?;
+        Ok(Decision { class, probability, probabilities })
+    }
+
     /// Probabilities of the classes: a softmax over the logits, or a sigmoid for each.
     pub fn probabilities(&self, logits: &[f32]) -> Vec<f32> {
         match self.loss {
@@ -80,6 +92,16 @@ impl ModelDescription {
         network.freeze(&self.freeze_before, self.batch_norm)?;
         Ok(network)
     }
+}
+
+/// What a model says of a photo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Index of the predicted class.
+    pub class: usize,
+    pub probability: f32,
+    /// Of all classes.
+    pub probabilities: Vec<f32>,
 }
 
 /// A safetensors file in memory: of the same content always the same bytes.

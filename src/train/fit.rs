@@ -1,11 +1,13 @@
 //! Training in one call, evaluation, predictions.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 
+use super::finite::{NotFinite, predicted_class};
 use super::objective::Objective;
 use super::observer::{EpochMetrics, Observer};
 use super::source::{FeatureBatch, Source};
+use super::state::Sums;
 use super::trainer::{Stopped, Trainer};
 use crate::models::Network;
 use crate::recipe::Recipe;
@@ -30,7 +32,7 @@ pub struct Fitted {
 /// [`Trainer`].
 ///
 /// # Errors
-/// If the loss is no longer finite, or anything underneath fails.
+/// If the output, the loss or a weight is no longer finite, or anything underneath fails.
 pub fn fit(
     recipe: &Recipe,
     network: &mut Network,
@@ -51,23 +53,48 @@ pub fn fit(
 /// What training saw of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Mean over its photos.
+    /// Mean cross-entropy over its photos, with the labels as they are.
     pub loss: f64,
+    /// Mean of what training minimises.
+    pub objective: f64,
     /// Photos whose largest logit is the label's.
     pub correct: usize,
     pub photos: usize,
+    /// Photos with logits that are not finite.
+    pub not_finite: usize,
 }
 
 impl Figures {
-    /// Of a batch with its mean loss. Of a mixture of two photos the label of the larger part counts.
-    pub(super) fn of(loss: f64, logits: &Tensor, batch: &FeatureBatch) -> Result<Self> {
+    /// Of a batch for which the objective is `value`. Of a mixture of two photos the label of the larger part counts.
+    pub(super) fn of(objective: &Objective, value: f64, logits: &Tensor, batch: &FeatureBatch) -> Result<Self> {
         let labels = match &batch.mixed {
             Some(mixed) if mixed.share < 0.5 => &mixed.labels,
             _ => &batch.labels,
         };
-        let rows = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let correct = rows.iter().zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
-        Ok(Self { loss, correct, photos: labels.len() })
+        let mut figures = Self {
+            loss: objective.plain_loss(value, logits, batch)?,
+            objective: value,
+            photos: labels.len(),
+            ..Self::default()
+        };
+        for (row, &label) in logits.to_dtype(DType::F32)?.to_vec2::<f32>()?.iter().zip(labels) {
+            match predicted_class(row) {
+                Ok(class) => figures.correct += usize::from(class == label as usize),
+                Err(NotFinite) => figures.not_finite += 1,
+            }
+        }
+        Ok(figures)
+    }
+
+    /// What is not finite, if anything is.
+    pub(super) fn not_finite(&self) -> Option<String> {
+        match self {
+            Self { not_finite: 0, loss, objective, .. } if loss.is_finite() && objective.is_finite() => None,
+            Self { not_finite: 0, loss, .. } => Some(format!("the loss is {loss}")),
+            Self { not_finite, photos, .. } => Some(format!(
+                "the output of the network is not finite (NaN or infinite) for {not_finite} of {photos} photos"
+            )),
+        }
     }
 }
 
@@ -75,6 +102,7 @@ impl Figures {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     loss: f64,
+    objective: f64,
     correct: usize,
     count: usize,
 }
@@ -85,19 +113,24 @@ impl Tally {
         self.loss / self.count.max(1) as f64
     }
 
+    /// Mean of what training minimises.
+    pub fn objective(&self) -> f64 {
+        self.objective / self.count.max(1) as f64
+    }
+
     /// Share of photos whose largest logit is the label's.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.count.max(1) as f64
     }
 
-    /// The sums themselves: loss, right predictions, photos.
-    pub(super) fn sums(&self) -> (f64, usize, usize) {
-        (self.loss, self.correct, self.count)
+    /// The sums themselves.
+    pub(super) fn sums(&self) -> Sums {
+        Sums { loss: self.loss, objective: Some(self.objective), correct: self.correct, count: self.count }
     }
 
-    /// Goes on from [`Self::sums`].
-    pub(super) fn from_sums((loss, correct, count): (f64, usize, usize)) -> Self {
-        Self { loss, correct, count }
+    /// Goes on from [`Self::sums`]. States of older versions have no objective: what they call loss was that.
+    pub(super) fn from_sums(Sums { loss, objective, correct, count }: Sums) -> Self {
+        Self { loss, objective: objective.unwrap_or(loss), correct, count }
     }
 
     /// Number of photos.
@@ -108,20 +141,16 @@ impl Tally {
     /// Takes a batch.
     pub(super) fn add(&mut self, batch: Figures) {
         self.loss += batch.loss * batch.photos as f64;
+        self.objective += batch.objective * batch.photos as f64;
         self.count += batch.photos;
         self.correct += batch.correct;
     }
 }
 
-/// Index of the largest value, the first among equals.
-pub fn argmax(values: &[f32]) -> usize {
-    values.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &v)| if v > best.1 { (i, v) } else { best }).0
-}
-
 /// Loss and accuracy of the photos `order` in inference mode.
 ///
 /// # Errors
-/// If a photo cannot be read or does not fit the network.
+/// [`NotFinite`] if the output for a photo is not; any other if a photo cannot be read or does not fit the network.
 pub fn evaluate(
     network: &Network,
     source: &dyn Source,
@@ -130,11 +159,15 @@ pub fn evaluate(
     batch_size: usize,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
-    for batch in source.batches(order, batch_size, 0)? {
+    for (number, batch) in source.batches(order, batch_size, 0)?.enumerate() {
         let batch = batch?;
         let logits = network.output(source.cut(), batch.crossing.clone())?;
-        let loss = objective.loss(&logits, &batch.labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        tally.add(Figures::of(loss, &logits, &batch)?);
+        let value = objective.loss(&logits, &batch.labels)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let figures = Figures::of(objective, value, &logits, &batch)?;
+        if let Some(what) = figures.not_finite() {
+            return Err(NotFinite).with_context(|| format!("batch {}: {what}", number + 1));
+        }
+        tally.add(figures);
     }
     Ok(tally)
 }

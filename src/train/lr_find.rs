@@ -138,6 +138,10 @@ struct RangeCourse<'a> {
 impl Course for RangeCourse<'_> {
     fn batch(&mut self, batch: Figures) -> Result<bool> {
         ensure!(!self.observer.stop_requested(), Interrupted);
+        if let Some(what) = batch.not_finite() {
+            ensure!(self.step > 0, "{what} before the first update: the weights are damaged; use other ones");
+            return Ok(self.smoother.add(self.range.lr(self.step), f64::NAN));
+        }
         let photos = batch.photos;
         self.group.loss += batch.loss * photos as f64;
         self.group.photos += photos;

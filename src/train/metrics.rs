@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::finite::predicted_class;
 use super::ranking::{average_precision, precision_recall_curve, roc_auc, roc_curve};
 use crate::recipe::LossKind;
 
@@ -13,21 +14,31 @@ pub struct PredictionTable {
     /// `[photos, classes]`, row-major.
     logits: Vec<f64>,
     labels: Vec<usize>,
+    /// The class with the highest logit for each photo.
+    predicted: Vec<usize>,
     /// Decides how logits become probabilities.
     loss: LossKind,
 }
 
-/// Precision, recall and F1 of one class, or their mean over classes. A fraction with a zero denominator counts as 0.
+/// Precision, recall and F1 of one class, all absent if there are no photos of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct ClassScores {
-    /// Share of the photos predicted as this class that are of it.
-    pub precision: f64,
+    /// Share of the photos predicted as this class that are of it; 0 if none were.
+    pub precision: Option<f64>,
     /// Share of the photos of this class that were predicted so.
-    pub recall: f64,
+    pub recall: Option<f64>,
     /// Harmonic mean of both.
-    pub f1: f64,
+    pub f1: Option<f64>,
     /// Photos of this class.
     pub support: usize,
+}
+
+/// Means of the classes' scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AverageScores {
+    pub precision: f64,
+    pub recall: f64,
+    pub f1: f64,
 }
 
 /// One bin of a reliability table.
@@ -61,16 +72,14 @@ impl PredictionTable {
         let classes = rows.first().context("there are no predictions to judge")?.len();
         ensure!(classes >= 2, "predictions need at least two classes, these have {classes}");
         ensure!(rows.len() == labels.len(), "{} predictions, but {} labels", rows.len(), labels.len());
+        let mut predicted = Vec::with_capacity(rows.len());
         for (i, (row, &label)) in rows.iter().zip(labels).enumerate() {
             ensure!(row.len() == classes, "prediction {i} has {} logits instead of {classes}", row.len());
             ensure!(label < classes, "prediction {i} has the label {label}, but there are {classes} classes");
-            ensure!(
-                row.iter().all(|v| v.is_finite()),
-                "prediction {i} has logits that are not finite; did training diverge?"
-            );
+            predicted.push(predicted_class(row).with_context(|| format!("prediction {i}"))?);
         }
         let logits = rows.iter().flatten().map(|&v| f64::from(v)).collect();
-        Ok(Self { classes, logits, labels: labels.to_vec(), loss: LossKind::Softmax })
+        Ok(Self { classes, logits, labels: labels.to_vec(), predicted, loss: LossKind::Softmax })
     }
 
     /// The same photos for a model that was trained with this loss. With [`LossKind::Sigmoid`] each class has a probability of
@@ -123,8 +132,8 @@ impl PredictionTable {
     }
 
     /// The class with the highest logit for each photo, the first of equal ones.
-    pub fn predicted(&self) -> Vec<usize> {
-        self.rows().map(|(logits, _)| first_maximum(logits)).collect()
+    pub fn predicted(&self) -> &[usize] {
+        &self.predicted
     }
 
     /// Negative log-likelihood of each photo in nats.
@@ -173,8 +182,8 @@ impl PredictionTable {
     /// `confusion[truth][predicted]` counts photos.
     pub fn confusion(&self) -> Vec<Vec<usize>> {
         let mut confusion = vec![vec![0; self.classes]; self.classes];
-        for (logits, label) in self.rows() {
-            if let Some(count) = confusion.get_mut(label).and_then(|row| row.get_mut(first_maximum(logits))) {
+        for (&label, &predicted) in self.labels.iter().zip(&self.predicted) {
+            if let Some(count) = confusion.get_mut(label).and_then(|row| row.get_mut(predicted)) {
                 *count += 1;
             }
         }
@@ -188,37 +197,43 @@ impl PredictionTable {
             let right = row.get(class).copied().unwrap_or_default();
             let predicted: usize = confusion.iter().filter_map(|row| row.get(class)).sum();
             let support: usize = row.iter().sum();
+            let of_photos = |part, whole| (support > 0).then(|| ratio(part, whole));
             ClassScores {
-                precision: ratio(right, predicted),
-                recall: ratio(right, support),
+                precision: of_photos(right, predicted),
+                recall: of_photos(right, support),
                 // 2 p r / (p + r), without its own division by zero.
-                f1: ratio(2 * right, predicted + support),
+                f1: of_photos(2 * right, predicted + support),
                 support,
             }
         };
         confusion.iter().enumerate().map(scores).collect()
     }
 
-    /// The mean of the classes' scores; `support` is the number of all photos.
-    pub fn average_scores(&self, average: Average) -> ClassScores {
+    /// Means of the classes' scores, as scikit-learn has them. Each class counting the same, recall is that of the classes that have
+    /// photos (`balanced_accuracy_score`); precision and F1 are those of the classes that have photos or were predicted
+    /// (`precision_score` and `f1_score` with `average="macro"`), where one that was predicted without having photos counts 0.
+    pub fn average_scores(&self, average: Average) -> AverageScores {
         let scores = self.class_scores();
-        let weight = |s: &ClassScores| match average {
-            Average::Macro => 1.0 / self.classes as f64,
-            Average::Weighted => ratio(s.support, self.len()),
+        let (_, predicted) = self.margins();
+        let mean = |value: fn(&ClassScores) -> Option<f64>, counts_if_predicted: bool| {
+            let weighted = scores.iter().zip(&predicted).filter_map(|(scores, &predicted)| {
+                let counts = scores.support > 0 || (counts_if_predicted && predicted > 0.0);
+                let weight = if average == Average::Macro { 1.0 } else { scores.support as f64 };
+                counts.then(|| (weight * value(scores).unwrap_or(0.0), weight))
+            });
+            let (sum, weights) = weighted.fold((0.0, 0.0), |(s, w), (value, weight)| (s + value, w + weight));
+            sum / weights
         };
-        let mean = |value: fn(&ClassScores) -> f64| scores.iter().map(|s| weight(s) * value(s)).sum();
-        ClassScores {
-            precision: mean(|s| s.precision),
-            recall: mean(|s| s.recall),
-            f1: mean(|s| s.f1),
-            support: self.len(),
+        AverageScores {
+            precision: mean(|s| s.precision, true),
+            recall: mean(|s| s.recall, false),
+            f1: mean(|s| s.f1, true),
         }
     }
 
     /// Mean recall of the classes that have photos.
     pub fn balanced_accuracy(&self) -> f64 {
-        let recalls: Vec<f64> = self.class_scores().iter().filter(|s| s.support > 0).map(|s| s.recall).collect();
-        recalls.iter().sum::<f64>() / recalls.len() as f64
+        self.average_scores(Average::Macro).recall
     }
 
     /// Cohen's kappa (1960): agreement beyond chance. 0 if truth and prediction are one and the same single class.
@@ -252,8 +267,7 @@ impl PredictionTable {
         let bins = bins.max(1);
         let mut sums = vec![(0usize, 0.0, 0.0); bins];
         let bound = |i: usize| i as f64 / bins as f64;
-        for (logits, label) in self.rows() {
-            let predicted = first_maximum(logits);
+        for ((logits, label), &predicted) in self.rows().zip(&self.predicted) {
             let confidence = value(&self.probabilities_of(logits), predicted);
             let bin = (0..bins).find(|&i| confidence <= bound(i + 1)).unwrap_or(bins - 1);
             if let Some((count, right, total)) = sums.get_mut(bin) {
@@ -335,12 +349,6 @@ fn ratio(part: usize, whole: usize) -> f64 {
 fn rank(logits: &[f64], label: usize) -> usize {
     let own = value(logits, label);
     logits.iter().enumerate().filter(|&(class, &v)| v > own || (v == own && class < label)).count()
-}
-
-/// The class with the highest logit, the first of equal ones.
-fn first_maximum(logits: &[f64]) -> usize {
-    let better = |best: (usize, f64), (class, &v): (usize, &f64)| if v > best.1 { (class, v) } else { best };
-    logits.iter().enumerate().fold((0, f64::NEG_INFINITY), better).0
 }
 
 fn log_sum_exp(logits: &[f64]) -> f64 {

@@ -5,6 +5,7 @@ mod crossing;
 pub mod device_data;
 pub mod early_stopping;
 pub mod ema;
+pub mod finite;
 pub mod fit;
 pub mod layer_lr;
 pub mod lr_find;

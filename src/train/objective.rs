@@ -1,9 +1,10 @@
-//! The loss that a recipe asks for.
+//! What a recipe trains for, and the loss that every figure is about: the cross-entropy with the labels as they are. The objective is
+//! the same loss unless the recipe smooths labels or weighs classes.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::source::{FeatureBatch, Mixed};
 use crate::error::usage;
@@ -12,9 +13,11 @@ use crate::ops::{
 };
 use crate::recipe::{ClassWeights, Convention, LossKind, Train};
 
-/// Turns logits `[batch, classes]` and labels into the mean loss and its gradient.
+/// Turns logits `[batch, classes]` and labels into the mean of the objective and its gradient.
 pub struct Objective {
     kind: Kind,
+    /// Of what differs from the loss: the loss itself.
+    plain: Option<Box<Objective>>,
 }
 
 enum Kind {
@@ -29,9 +32,15 @@ impl Objective {
     /// A usage error if class weights name a class that the data set does not have.
     pub fn new(recipe: &Train, classes: &[String], labels: &[u32]) -> Result<Self> {
         let class_weights = class_weights(&recipe.class_weights, classes, labels)?;
+        let same = recipe.label_smoothing == 0.0 && class_weights.is_none();
+        let plain = (!same).then(|| Box::new(Self::with(recipe, 0.0, None)));
+        Ok(Self { plain, ..Self::with(recipe, recipe.label_smoothing, class_weights) })
+    }
+
+    fn with(recipe: &Train, label_smoothing: f64, class_weights: Option<Vec<f32>>) -> Self {
         let kind = match recipe.loss {
             LossKind::Softmax => Kind::Softmax(CrossEntropy {
-                label_smoothing: recipe.label_smoothing,
+                label_smoothing,
                 class_weights,
                 reduction: Reduction::Mean,
                 convention: match recipe.convention {
@@ -40,15 +49,27 @@ impl Objective {
                 },
             }),
             LossKind::Sigmoid => Kind::Sigmoid {
-                config: SigmoidCrossEntropy {
-                    label_smoothing: recipe.label_smoothing,
-                    pos_weight: None,
-                    reduction: Reduction::None,
-                },
+                config: SigmoidCrossEntropy { label_smoothing, pos_weight: None, reduction: Reduction::None },
                 class_weights,
             },
         };
-        Ok(Self { kind })
+        Self { kind, plain: None }
+    }
+
+    /// Whether it is another than the loss.
+    pub fn differs_from_loss(&self) -> bool {
+        self.plain.is_some()
+    }
+
+    /// The mean loss of a batch for which the objective is `value`; of mixtures, that of both labels weighted with their shares.
+    ///
+    /// # Errors
+    /// If the labels do not fit the logits.
+    pub fn plain_loss(&self, value: f64, logits: &Tensor, batch: &FeatureBatch) -> Result<f64> {
+        match &self.plain {
+            None => Ok(value),
+            Some(plain) => Ok(plain.loss_of(logits, batch)?.0.to_dtype(DType::F64)?.to_scalar::<f64>()?),
+        }
     }
 
     /// [`Objective::loss`] of a batch; of mixtures, that of both labels weighted with their shares.

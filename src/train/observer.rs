@@ -13,11 +13,18 @@ use crate::models::Network;
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean over the epoch's training batches, as they were seen (weights moving, dropout on).
+    /// Mean cross-entropy over the epoch's training batches, as they were seen (weights moving, dropout on), with the labels as they
+    /// are. Up to version 0.1 losses were what is the objective now.
     pub train_loss: f64,
+    /// Mean of what training minimises; absent where that is the loss, without label smoothing and class weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_objective: Option<f64>,
     pub train_accuracy: f64,
     /// In inference mode after the epoch, of the averaged weights if there is an average; absent without validation photos.
     pub val_loss: Option<f64>,
+    /// As [`Self::train_objective`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_objective: Option<f64>,
     pub val_accuracy: Option<f64>,
     /// Learning rate of the last step.
     pub lr: f64,
@@ -38,6 +45,9 @@ pub struct StepMetrics {
     pub global_step: u64,
     /// Mean over the photos since the line before in this epoch, as they were seen (weights moving, dropout on).
     pub loss: f64,
+    /// As [`EpochMetrics::train_objective`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<f64>,
     /// Over the same photos.
     pub accuracy: f64,
     /// Of the latest update.

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use super::fit::{Figures, Tally, evaluate};
 use super::objective::Objective;
 use super::source::{FeatureBatch, Mixed, Source};
+use super::state::Sums;
 use crate::error::usage;
 use crate::models::Network;
 use crate::parallel::{Ranks, Share};
@@ -136,13 +137,18 @@ impl<'a> SharedLoss<'a> {
 ///
 /// # Errors
 /// If another rank is gone.
-pub(super) fn whole_figures(own: Figures, share: Share, ranks: &Ranks) -> Result<Figures> {
+pub(super) fn whole_figures(own: Figures, share: Share, objective: &Objective, ranks: &Ranks) -> Result<Figures> {
     if ranks.is_alone() {
         return Ok(own);
     }
-    let mut sums = if share.count == 0 { [0.0; 2] } else { [own.loss, own.correct as f64] };
+    // The objective of a share is its contribution to that of the batch already, and so is the loss where that is the same.
+    let loss =
+        if objective.differs_from_loss() { own.loss * share.count as f64 / share.total as f64 } else { own.loss };
+    let counted = [loss, own.objective, own.correct as f64, own.not_finite as f64];
+    let mut sums = if share.count == 0 { [0.0; 4] } else { counted };
     ranks.sum_f64(&mut sums)?;
-    Ok(Figures { loss: sums[0], correct: sums[1] as usize, photos: share.total })
+    let [loss, objective, correct, not_finite] = sums;
+    Ok(Figures { loss, objective, correct: correct as usize, photos: share.total, not_finite: not_finite as usize })
 }
 
 /// The part of `order` that a rank evaluates: whole batches, so that each is the same as without others.
@@ -152,7 +158,7 @@ fn evaluated<'a>(ranks: &Ranks, order: &'a [usize], batch_size: usize) -> &'a [u
     order.get(place(batches.start)..place(batches.end)).unwrap_or_default()
 }
 
-/// [`evaluate`] with the batches divided among ranks; all have the result.
+/// [`evaluate`] with the batches divided among ranks; all have the result. What fails is told as `describe` makes it.
 ///
 /// # Errors
 /// As there; if another rank is gone.
@@ -163,15 +169,17 @@ pub fn evaluate_among(
     order: &[usize],
     objective: &Objective,
     batch_size: usize,
+    describe: &dyn Fn(anyhow::Error) -> anyhow::Error,
 ) -> Result<Tally> {
-    let own = evaluate(network, source, evaluated(ranks, order, batch_size), objective, batch_size)?;
+    let own = evaluate(network, source, evaluated(ranks, order, batch_size), objective, batch_size).map_err(describe);
     if ranks.is_alone() {
-        return Ok(own);
+        return own;
     }
-    let (loss, correct, count) = own.sums();
-    let mut sums = [loss, correct as f64, count as f64];
+    let Sums { loss, objective, correct, count } = ranks.agree(own)?.sums();
+    let mut sums = [loss, objective.unwrap_or(loss), correct as f64, count as f64];
     ranks.sum_f64(&mut sums)?;
-    Ok(Tally::from_sums((sums[0], sums[1] as usize, sums[2] as usize)))
+    let [loss, objective, correct, count] = sums;
+    Ok(Tally::from_sums(Sums { loss, objective: Some(objective), correct: correct as usize, count: count as usize }))
 }
 
 /// [`super::fit::predict_all`] with the batches divided among ranks; all have all logits. Progress is that of this rank, as if it were that of

@@ -59,14 +59,24 @@ pub struct PaceState {
     pub stopping: Option<EarlyStoppingState>,
 }
 
+/// Sums over photos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    pub loss: f64,
+    /// Absent in states of older versions.
+    #[serde(default)]
+    pub objective: Option<f64>,
+    pub correct: usize,
+    pub count: usize,
+}
+
 /// An epoch of which some batches are done. Sums are over the photos seen so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartialEpoch {
     /// Batches done.
     pub batches: u64,
-    pub loss: f64,
-    pub correct: usize,
-    pub count: usize,
+    #[serde(flatten)]
+    pub sums: Sums,
     /// Of the last update.
     pub lr: f64,
     /// Time since the epoch began.
@@ -80,10 +90,8 @@ pub struct PartialEpoch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SinceRow {
     pub batches: u64,
-    /// Sums over the photos.
-    pub loss: f64,
-    pub correct: usize,
-    pub count: usize,
+    #[serde(flatten)]
+    pub sums: Sums,
     /// Time from the beginning of the epoch to that row.
     pub begun: f64,
 }
@@ -292,8 +300,10 @@ mod tests {
         EpochMetrics {
             epoch,
             train_loss: 0.1 + 0.2,
+            train_objective: Some(0.5),
             train_accuracy: 1.0 / 3.0,
             val_loss: Some(val_loss),
+            val_objective: None,
             val_accuracy: None,
             lr: 1e-300,
             seconds: 0.25,
@@ -316,12 +326,14 @@ mod tests {
             }),
             partial: Some(PartialEpoch {
                 batches: 5,
-                loss: 2.0 / 3.0,
-                correct: 11,
-                count: 40,
+                sums: Sums { loss: 2.0 / 3.0, objective: Some(0.7), correct: 11, count: 40 },
                 lr: 0.3,
                 seconds: 0.5,
-                since_row: SinceRow { batches: 2, loss: 1.0 / 3.0, correct: 4, count: 16, begun: 0.25 },
+                since_row: SinceRow {
+                    batches: 2,
+                    sums: Sums { loss: 1.0 / 3.0, objective: None, correct: 4, count: 16 },
+                    begun: 0.25,
+                },
             }),
         };
         let values = [0.1f32, -0.0, f32::MIN_POSITIVE / 2.0, f32::NAN, f32::INFINITY, 3.0];

@@ -35,9 +35,9 @@ impl Trained {
         match partial {
             None => Self { tally, lr: 0.0, started, before: 0.0, since_row },
             Some(p) => {
-                let SinceRow { batches, loss, correct, count, begun } = p.since_row;
-                let since_row = Window { tally: Tally::from_sums((loss, correct, count)), batches, begun };
-                let tally = Tally::from_sums((p.loss, p.correct, p.count));
+                let SinceRow { batches, sums, begun } = p.since_row;
+                let since_row = Window { tally: Tally::from_sums(sums), batches, begun };
+                let tally = Tally::from_sums(p.sums);
                 Self { tally, lr: p.lr, started, before: p.seconds, since_row }
             }
         }
@@ -55,8 +55,9 @@ impl Trained {
         self.since_row.batches
     }
 
-    /// The row of the batches since the one before. `step` and `before` are the batches done in this epoch and in those before it.
-    pub fn row(&mut self, epoch: usize, step: u64, before: u64) -> StepMetrics {
+    /// The row of the batches since the one before. `step` and `before` are the batches done in this epoch and in those before it. `objective`
+    /// says whether that is another than the loss.
+    pub fn row(&mut self, epoch: usize, step: u64, before: u64, objective: bool) -> StepMetrics {
         let seconds = self.seconds();
         let Window { tally, begun, .. } = std::mem::take(&mut self.since_row);
         self.since_row.begun = seconds;
@@ -65,6 +66,7 @@ impl Trained {
             step,
             global_step: before + step,
             loss: tally.loss(),
+            objective: objective.then(|| tally.objective()),
             accuracy: tally.accuracy(),
             lr: self.lr,
             images_per_second: tally.count() as f64 / (seconds - begun),
@@ -83,10 +85,8 @@ impl Trained {
 
     /// What [`Self::begin`] needs after so many batches.
     pub fn partial(&self, batches: u64) -> PartialEpoch {
-        let (loss, correct, count) = self.tally.sums();
-        let row = self.since_row.tally.sums();
-        let Window { batches: of_row, begun, .. } = self.since_row;
-        let since_row = SinceRow { batches: of_row, loss: row.0, correct: row.1, count: row.2, begun };
-        PartialEpoch { batches, loss, correct, count, lr: self.lr, seconds: self.seconds(), since_row }
+        let Window { tally, batches: of_row, begun } = &self.since_row;
+        let since_row = SinceRow { batches: *of_row, sums: tally.sums(), begun: *begun };
+        PartialEpoch { batches, sums: self.tally.sums(), lr: self.lr, seconds: self.seconds(), since_row }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
 use super::ema::Ema;
+use super::finite::{NotFinite, diverged, not_finite_parameter};
 use super::fit::{Figures, Fitted, Tally};
 use super::layer_lr::parameter_options;
 use super::objective::Objective;
@@ -119,6 +120,9 @@ struct EpochCourse<'a> {
     observer: &'a mut dyn Observer,
     trained: Trained,
     interrupted: bool,
+    recipe: &'a Recipe,
+    /// Whether what is trained for is another than the loss.
+    objective_differs: bool,
 }
 
 impl Course for EpochCourse<'_> {
@@ -127,13 +131,9 @@ impl Course for EpochCourse<'_> {
     }
 
     fn batch(&mut self, batch: Figures) -> Result<bool> {
-        let lr = self.pace.lr();
-        ensure!(
-            batch.loss.is_finite(),
-            "the loss is {}: training has diverged; lower the learning rate (now {lr:e}: --set train.lr={:e})",
-            batch.loss,
-            lr / 10.0
-        );
+        if let Some(what) = batch.not_finite() {
+            return Err(diverged(&what, self.pace.lr(), &self.recipe.train));
+        }
         self.trained.add(batch);
         let tally = &self.trained.tally;
         self.observer.progress(tally.count(), &format!("loss {:.4} accuracy {:.4}", tally.loss(), tally.accuracy()));
@@ -157,12 +157,13 @@ impl Course for EpochCourse<'_> {
         let row = self.trained.batches_since_row();
         if self.log_every > 0 && row > 0 && (row >= self.log_every || batches == self.batches) {
             let before = (self.epoch as u64 - 1) * self.batches;
-            self.observer.step(&self.trained.row(self.epoch, batches, before))?;
+            self.observer.step(&self.trained.row(self.epoch, batches, before, self.objective_differs))?;
         }
         // An epoch that has had its last update is brought to its end.
         self.interrupted = batches < self.batches && trainer.ranks.any(self.observer.stop_requested())?;
         let moment = if self.interrupted { Moment::Pause } else { Moment::Update };
         if self.observer.checkpoint_due(moment) {
+            ensure_finite(network, self.pace.lr(), self.recipe)?;
             let partial = self.trained.partial(batches);
             self.observer.checkpoint(&trainer.state(network, Some(self.pace.state()), Some(partial))?)?;
         }
@@ -293,7 +294,7 @@ impl<'a> Trainer<'a> {
     /// Trains one phase, evaluating on `val` after each epoch.
     ///
     /// # Errors
-    /// If the loss is no longer finite, a frozen layer changed, or anything underneath fails.
+    /// If the output, the loss or a weight is no longer finite, a frozen layer changed, or anything underneath fails.
     pub fn train(
         &mut self,
         phase: &Phase,
@@ -375,20 +376,24 @@ impl<'a> Trainer<'a> {
             return Ok(());
         };
         let training_seconds = trained.seconds();
+        ensure_finite(network, trained.lr, self.recipe).with_context(|| format!("after epoch {epoch}"))?;
         self.images += trained.tally.count();
         self.seconds += training_seconds;
         if let Some(ema) = &mut self.ema {
             ema.swap(network)?;
         }
         let evaluated = match val {
-            Some(val) => Some(self.validate(network, val)?),
+            Some(val) => Some(self.validate(network, val, epoch, trained.lr)?),
             None => None,
         };
+        let differs = self.objective.differs_from_loss();
         let metrics = EpochMetrics {
             epoch,
             train_loss: trained.tally.loss(),
+            train_objective: differs.then(|| trained.tally.objective()),
             train_accuracy: trained.tally.accuracy(),
             val_loss: evaluated.as_ref().map(Tally::loss),
+            val_objective: evaluated.as_ref().filter(|_| differs).map(Tally::objective),
             val_accuracy: evaluated.as_ref().map(Tally::accuracy),
             lr: trained.lr,
             seconds: trained.seconds(),
@@ -443,7 +448,18 @@ impl<'a> Trainer<'a> {
         observer.begin(&format!("epoch {epoch}/{}", self.recipe.train.epochs), photos);
         let trained = Trained::begin(partial);
         let log_every = self.recipe.train.log_every as u64;
-        let mut course = EpochCourse { epoch, batches, log_every, pace, observer, trained, interrupted: false };
+        let (recipe, objective_differs) = (self.recipe, self.objective.differs_from_loss());
+        let mut course = EpochCourse {
+            epoch,
+            batches,
+            log_every,
+            pace,
+            observer,
+            trained,
+            interrupted: false,
+            recipe,
+            objective_differs,
+        };
         let ran = self.run(network, train, Stretch { first, count: batches, done }, &mut course);
         let EpochCourse { trained, interrupted, .. } = course;
         observer.end();
@@ -511,8 +527,8 @@ impl<'a> Trainer<'a> {
             let part = BatchPart { ranks: &self.ranks, share, batch_norm_sync };
             backpropagate_part(network, batch, cut, self.objective, key, &part)?
         };
-        let own = Figures::of(output.loss, &output.logits, batch)?;
-        Ok((whole_figures(own, share, &self.ranks)?, output.gradients))
+        let own = Figures::of(self.objective, output.loss, &output.logits, batch)?;
+        Ok((whole_figures(own, share, self.objective, &self.ranks)?, output.gradients))
     }
 
     /// Returns the gradients that it was made with.
@@ -535,7 +551,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// With `validation_steps` always the same photos, chosen by the seed.
-    fn validate(&self, network: &Network, val: &dyn Source) -> Result<Tally> {
+    fn validate(&self, network: &Network, val: &dyn Source, epoch: usize, lr: f64) -> Result<Tally> {
         let settings = &self.recipe.train;
         let order = match settings.validation_steps {
             None => (0..val.len()).collect(),
@@ -545,7 +561,20 @@ impl<'a> Trainer<'a> {
                 order
             }
         };
-        evaluate_among(&self.ranks, network, val, &order, self.objective, settings.evaluation_batch_size)
+        let describe = |error: anyhow::Error| {
+            let error = if error.is::<NotFinite>() { diverged(&error.to_string(), lr, settings) } else { error };
+            error.context(format!("the validation photos after epoch {epoch}"))
+        };
+        let batch_size = settings.evaluation_batch_size;
+        evaluate_among(&self.ranks, network, val, &order, self.objective, batch_size, &describe)
+    }
+}
+
+/// Weights and statistics of which one is not finite are neither saved nor judged: the last ones that were stay.
+fn ensure_finite(network: &Network, lr: f64, recipe: &Recipe) -> Result<()> {
+    match not_finite_parameter(network)? {
+        None => Ok(()),
+        Some(name) => Err(diverged(&format!("{name} is not finite (NaN or infinite)"), lr, &recipe.train)),
     }
 }
 
@@ -557,8 +586,6 @@ fn is_better(monitor: Monitor, new: &EpochMetrics, best: Option<&EpochMetrics>) 
         Monitor::ValLoss => Monitor::ValAccuracy,
     };
     let compare = |monitor| match (figure(monitor, new), figure(monitor, best)) {
-        // What is no number is worse than any.
-        (Some(a), Some(b)) if a.is_nan() || b.is_nan() => b.is_nan().cmp(&a.is_nan()),
         (Some(a), Some(b)) if monitor == Monitor::ValLoss => b.total_cmp(&a),
         (Some(a), Some(b)) => a.total_cmp(&b),
         _ => std::cmp::Ordering::Greater,

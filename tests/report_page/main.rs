@@ -222,7 +222,7 @@ fn tables_sort_and_classes_of_the_curves_can_be_chosen() {
         assert_eq!(tab.evaluate(classes), json!(evaluation.classes));
         tab.click("[id$=classes] thead th:nth-child(4) button");
         let mut rows: Vec<_> = evaluation.rows.iter().collect();
-        rows.sort_by(|a, b| b.recall.value.total_cmp(&a.recall.value));
+        rows.sort_by(|a, b| b.recall.unwrap().value.total_cmp(&a.recall.unwrap().value));
         let sorted: Vec<&str> = rows.iter().map(|row| row.class.as_str()).collect();
         assert_eq!(tab.evaluate(classes), json!(sorted));
         assert_eq!(
@@ -253,7 +253,10 @@ fn intervals_are_written_out_and_what_stayed_frozen_is_said_in_words() {
             tab.evaluate("[...document.querySelectorAll('[id$=classes] .interval')].map((i) => i.textContent)");
         assert_eq!(written.as_array().unwrap().len(), 3 * rows.len(), "precision, recall and F1 of each class");
         let precision = rows[0].precision;
-        assert_eq!(written[0], json!(format!("{:.1}–{:.1} %", 100.0 * precision.low, 100.0 * precision.high)));
+        assert_eq!(
+            written[0],
+            json!(format!("{:.1}–{:.1} %", 100.0 * precision.unwrap().low, 100.0 * precision.unwrap().high))
+        );
     });
     for (freeze_before, said) in [
         ("all", "; the whole backbone stayed frozen."),

@@ -108,6 +108,8 @@ impl Desk {
         run.append_epoch(&EpochMetrics {
             epoch: 1,
             train_loss: 1.0,
+            train_objective: None,
+            val_objective: None,
             train_accuracy: 0.5,
             val_loss: Some(1.5 - plan.val_accuracy),
             val_accuracy: Some(plan.val_accuracy),
@@ -201,7 +203,7 @@ impl Plan<'_> {
         let predictions = predictions.collect();
         let class = |name: &&str| {
             let (support, correct) = counts.get(name).copied().unwrap_or_default();
-            let recall = correct as f64 / support.max(1) as f64;
+            let recall = (support > 0).then(|| correct as f64 / support as f64);
             ClassFigures { class: (*name).to_owned(), support, correct, recall, precision: recall, f1: recall }
         };
         (predictions, CLASSES.iter().map(class).collect())

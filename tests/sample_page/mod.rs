@@ -164,6 +164,8 @@ fn epoch(number: usize, stream: usize) -> EpochMetrics {
     EpochMetrics {
         epoch: number,
         train_loss: 0.9 * (-3.0 * progress).exp() + 0.02,
+        train_objective: None,
+        val_objective: None,
         train_accuracy: 1.0 - 0.3 * (-3.5 * progress).exp(),
         val_loss: Some(0.4 + 0.5 * (progress - 0.83).powi(2) + noise),
         val_accuracy: Some(
@@ -287,9 +289,9 @@ fn class_row(confusion: &[Vec<usize>], class: usize) -> ClassRow {
     ClassRow {
         class: CLASSES[class].to_owned(),
         support,
-        precision: estimate(precision, predicted),
-        recall: estimate(recall, support),
-        f1: estimate(2.0 * precision * recall / (precision + recall), support),
+        precision: Some(estimate(precision, predicted)),
+        recall: Some(estimate(recall, support)),
+        f1: Some(estimate(2.0 * precision * recall / (precision + recall), support)),
         roc_auc: Some(0.95 + 0.01 * class as f64),
         average_precision: Some(0.85 + 0.02 * class as f64),
     }

@@ -65,13 +65,15 @@ function showCell(panel, run, truth, predicted) {
 function classTable(context, run) {
   const rows = run.evaluation.rows;
   const estimate = (name, key, format, title) => ({
-    name, numeric: true, title, key: (row) => row[key].value, cell: (row) => ranged(row[key], format),
+    name, numeric: true, title, key: (row) => row[key]?.value, cell: (row) => ranged(row[key], format),
   });
   const figure = (name, key, title) => ({
     name, numeric: true, title, key: (row) => row[key], cell: (row) => fixed(row[key]),
   });
+  const absent = rows.some((row) => row.support === 0)
+    ? note("A class without photos here has no figures. Where the mean of F1 is taken, it counts 0 if it was predicted.") : null;
   return section(context, "classes", "Each class",
-    note("Below each figure its 95 % interval, as a bar on a scale from 0 to 1. With few photos they are wide: small differences mean nothing then."),
+    absent, note("Below each figure its 95 % interval, as a bar on a scale from 0 to 1. With few photos they are wide: small differences mean nothing then."),
     dataTable("Figures of each class", [
       { name: "class", key: (row) => row.class, cell: (row) => row.class },
       { name: "photos", numeric: true, key: (row) => row.support, cell: (row) => grouped(row.support) },

@@ -26,7 +26,7 @@ use crate::explain::files::write_npy_stack;
 use crate::explain::panel::{Lead, PanelStyle, Row, Tile, panel_beside};
 use crate::explain::photos::SeenPhoto;
 use crate::explain::{Explainer, FeatureMap, Options};
-use crate::train::fit::argmax;
+use crate::train::checkpoint::Decision;
 
 /// What is to be shown.
 pub struct ChannelRequest<'a> {
@@ -153,8 +153,8 @@ impl ChannelRequest<'_> {
         let seen = SeenPhoto::of_image(image, &model.description, model.network.device())
             .with_context(|| chosen.photo.describe())?;
         let logits = model.network.predict(&seen.input)?.flatten_all()?.to_vec1::<f32>()?;
-        let predicted = argmax(&logits);
-        let probability = model.description.probabilities(&logits).get(predicted).copied().unwrap_or(f32::NAN);
+        let decision = model.description.decide(&logits).with_context(|| chosen.photo.describe())?;
+        let Decision { class: predicted, probability, .. } = decision;
         let names: Vec<&str> = layers.iter().map(String::as_str).collect();
         let activations = model.network.activations(&seen.input, &names)?;
         let stem = free_stem(&chosen.id, stems);

@@ -10,7 +10,7 @@ use crate::data::preprocess::Region;
 use crate::error::usage;
 use crate::explain::photos::SeenPhoto;
 use crate::explain::{Explainer, HeatMap, Method, Options, Placement};
-use crate::train::fit::argmax;
+use crate::train::checkpoint::Decision;
 
 /// A model and the layers of it to look at.
 pub struct Subject {
@@ -138,12 +138,11 @@ impl Subject {
         let seen = photos.iter().map(seen).collect::<Result<Vec<_>>>()?;
         let inputs = Tensor::cat(&seen.iter().map(|s| &s.input).collect::<Vec<_>>(), 0)?;
         let logits = self.model.network.predict(&inputs)?.to_vec2::<f32>()?;
-        let verdict = |(logits, seen): (&Vec<f32>, &SeenPhoto)| Verdict {
-            predicted: argmax(logits),
-            probabilities: description.probabilities(logits),
-            region: seen.region,
+        let verdict = |(logits, seen): (&Vec<f32>, &SeenPhoto)| -> Result<Verdict> {
+            let Decision { class: predicted, probabilities, .. } = description.decide(logits)?;
+            Ok(Verdict { predicted, probabilities, region: seen.region })
         };
-        let verdicts: Vec<Verdict> = logits.iter().zip(&seen).map(verdict).collect();
+        let verdicts: Vec<Verdict> = logits.iter().zip(&seen).map(verdict).collect::<Result<_>>()?;
         let explainers = self.explainers()?;
         for (choice, wanted) in choices.iter().enumerate() {
             let classes: Vec<Option<usize>> =

@@ -269,7 +269,11 @@ impl Work<'_> {
                 check_sanity: before + i < SANITY_PHOTOS,
             });
             let specimens: Vec<Specimen> = specimens.collect();
-            for (finding, (chosen, object, _)) in self.study.photos(&specimens)?.into_iter().zip(&seen) {
+            let findings = self.study.photos(&specimens).with_context(|| {
+                let names: Vec<&str> = seen.iter().map(|(chosen, ..)| chosen.id.as_str()).take(3).collect();
+                names.join(", ")
+            })?;
+            for (finding, (chosen, object, _)) in findings.into_iter().zip(&seen) {
                 let area = object.as_ref().map(ObjectMask::area);
                 judged.push(Judged { chosen, finding, area });
                 self.console.progress(judged.len() + skipped.len(), "");

@@ -14,8 +14,7 @@ use super::sanity::{RandomisedNetworks, map_correlation};
 use super::score::{Case, Judge, Score, Settings, Spent};
 use crate::models::Network;
 use crate::random;
-use crate::train::checkpoint::ModelDescription;
-use crate::train::fit::argmax;
+use crate::train::checkpoint::{Decision, ModelDescription};
 
 /// A photo to study.
 #[derive(Clone, Debug)]
@@ -92,18 +91,17 @@ impl<'a> Study<'a> {
         }
         let images = Tensor::cat(&specimens.iter().map(|s| s.input).collect::<Vec<_>>(), 0)?;
         let logits = self.explainer.network().predict(&images)?.to_vec2::<f32>()?;
-        let predicted: Vec<usize> = logits.iter().map(|row| argmax(row)).collect();
+        let decisions =
+            logits.iter().map(|logits| self.description.decide(logits)).collect::<Result<Vec<Decision>, _>>()?;
         let classes: Vec<u32> =
-            specimens.iter().zip(&predicted).map(|(s, &predicted)| s.class.unwrap_or(predicted as u32)).collect();
+            specimens.iter().zip(&decisions).map(|(s, decision)| s.class.unwrap_or(decision.class as u32)).collect();
         let started = Instant::now();
         let maps = by_photo(self.explainer.maps(&self.methods, &images, &classes)?, specimens.len());
         self.mapping += started.elapsed();
         let mut findings = Vec::with_capacity(specimens.len());
-        for (((specimen, maps), logits), (&class, &predicted)) in
-            specimens.iter().zip(maps).zip(&logits).zip(classes.iter().zip(&predicted))
-        {
+        for (((specimen, maps), decision), &class) in specimens.iter().zip(maps).zip(decisions).zip(&classes) {
             let scores = self.scores(specimen, &maps, class)?;
-            let probability = self.description.probabilities(logits).get(predicted).copied().unwrap_or(f32::NAN);
+            let Decision { class: predicted, probability, .. } = decision;
             findings.push(Finding { predicted, probability, explained: class as usize, maps, scores });
         }
         self.check_sanity(specimens, &images, &classes, &mut findings)?;

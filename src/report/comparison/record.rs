@@ -145,7 +145,7 @@ impl Record {
         let table = table(classes, &rows)?;
         let used = self.rows().iter().filter(|photo| photo.split == split.name());
         let hashes: BTreeMap<&str, &str> = used.map(|photo| (photo.path.as_str(), photo.sha256.as_str())).collect();
-        let right = table.labels().iter().zip(table.predicted()).map(|(label, predicted)| *label == predicted);
+        let right = table.labels().iter().zip(table.predicted()).map(|(label, predicted)| label == predicted);
         let judge = |(row, right): (&Prediction, bool)| Judged {
             path: row.path.clone(),
             truth: row.truth.clone(),
@@ -205,7 +205,7 @@ fn figures(split: Split, table: &PredictionTable) -> Figures {
     let photos = table.len();
     let losses = table.losses();
     let right: Vec<bool> =
-        table.labels().iter().zip(table.predicted()).map(|(label, predicted)| *label == predicted).collect();
+        table.labels().iter().zip(table.predicted()).map(|(label, predicted)| label == predicted).collect();
     let correct = right.iter().filter(|right| **right).count();
     let means = |indices: &[usize]| {
         let count = indices.len().max(1) as f64;

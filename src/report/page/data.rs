@@ -132,15 +132,15 @@ pub struct Evaluation {
     pub highest_loss: Vec<usize>,
 }
 
-/// Figures of one class.
+/// Figures of one class, absent if it has no photos.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassRow {
     pub class: String,
     /// Photos of this class.
     pub support: usize,
-    pub precision: Estimate,
-    pub recall: Estimate,
-    pub f1: Estimate,
+    pub precision: Option<Estimate>,
+    pub recall: Option<Estimate>,
+    pub f1: Option<Estimate>,
     pub roc_auc: Option<f64>,
     pub average_precision: Option<f64>,
 }

@@ -124,8 +124,10 @@ impl RunEvents {
             ("epoch/learning_rate", m.lr),
             ("epoch/images_per_second", m.images_per_second),
         ];
-        self.train.add(step, scalars(&trained))?;
-        let validated = [("epoch/loss", m.val_loss), ("epoch/accuracy", m.val_accuracy)];
+        let trained = trained.into_iter().chain(m.train_objective.map(|objective| ("epoch/objective", objective)));
+        self.train.add(step, scalars(&trained.collect::<Vec<_>>()))?;
+        let validated =
+            [("epoch/loss", m.val_loss), ("epoch/accuracy", m.val_accuracy), ("epoch/objective", m.val_objective)];
         let validated: Vec<_> = validated.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
         if validated.is_empty() { Ok(()) } else { self.validation.add(step, scalars(&validated)) }
     }
@@ -141,7 +143,8 @@ impl RunEvents {
             ("step/learning_rate", m.lr),
             ("step/images_per_second", m.images_per_second),
         ];
-        self.steps.add(m.global_step as i64, scalars(&figures))
+        let figures = figures.into_iter().chain(m.objective.map(|objective| ("step/objective", objective)));
+        self.steps.add(m.global_step as i64, scalars(&figures.collect::<Vec<_>>()))
     }
 
     /// Writes how all that an epoch has trained is distributed, and the gradients of its last update.
@@ -180,6 +183,7 @@ pub fn record_result(run: &Path, result: &RunResult) -> Result<()> {
         ("result/best_val_accuracy", result.best_val_accuracy),
         ("result/test_accuracy", result.test_accuracy),
         ("result/test_loss", result.test_loss),
+        ("result/test_objective", result.test_objective),
     ];
     let figures: Vec<_> = figures.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
     let mut values = scalars(&figures);
