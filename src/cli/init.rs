@@ -15,7 +15,7 @@ use super::prepare::open_dataset;
 use super::{MachineArgs, output};
 use crate::data::audit::{Audit, Kind};
 use crate::data::dataset::Dataset;
-use crate::data::division::{Shares, divide};
+use crate::data::division::Shares;
 use crate::data::inspect::Inspection;
 use crate::data::photos_below;
 use crate::data::split::{Split, read_split_file};
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
         gpu: !matches!(device, Device::Cpu),
     };
     let backbone = draft::choose(&facts, &wanted)?;
-    let split = SplitChoice::new(&facts, &inspection, &out)?;
+    let split = SplitChoice::new(&facts, &dataset, &inspection, &out)?;
     let file = split.as_ref().map(|split| SplitFile { path: &split.path, kept: split.kept });
     let draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?;
     let text = text_of(&draft, &facts, args, &out, &backbone)?;
@@ -226,7 +226,7 @@ struct SplitChoice {
 
 impl SplitChoice {
     /// Where near-duplicates would otherwise be parted by chance.
-    fn new(facts: &Facts, inspection: &Inspection, out: &Path) -> Result<Option<Self>> {
+    fn new(facts: &Facts, dataset: &Dataset, inspection: &Inspection, out: &Path) -> Result<Option<Self>> {
         if facts.duplicates == 0 || !facts.own_splits.is_empty() {
             return Ok(None);
         }
@@ -234,8 +234,8 @@ impl SplitChoice {
         let path = out.with_file_name(format!("{stem}-split.csv"));
         let kept = path.exists();
         let old = if kept { read_split_file(&path)? } else { BTreeMap::new() };
-        let division = Division::new(inspection, &old, |units| divide(units, &shares(facts), 0, Shares::Stable));
-        let notes = division.notes(inspection, &old);
+        let division = Division::new(inspection, &old, &shares(facts), 0, Shares::Exact);
+        let notes = division.notes(dataset, inspection, &old);
         Ok(Some(Self { path, division, kept, notes }))
     }
 

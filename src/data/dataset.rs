@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::catalogue::{Layout, Located};
+use super::division::{Candidate, Shares, divide_groups};
 use super::photo::Photo;
 use super::scan::{Found, Scan, scan};
-use super::split::{Assignment, Fractions, read_split_file, stream, take_share};
+use super::split::{Assignment, Fractions, read_split_file};
 use crate::error::usage;
 
 pub use super::split::Split;
@@ -55,11 +56,15 @@ pub struct Dataset {
 }
 
 /// How some splits were drawn from the training photos.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Drawn {
     seed: u64,
-    /// Splits in the order of drawing, each with its share of what is still in training.
-    shares: Vec<(Split, f64)>,
+    /// What of these photos is drawn for which split; 0 for a split that the data have already.
+    fractions: Fractions,
+    /// Photos that stay where they were once, by id.
+    recorded: BTreeMap<String, Split>,
+    /// What became of photos that look alike, as lines.
+    notes: Vec<String>,
 }
 
 /// How photos are split.
@@ -104,28 +109,52 @@ impl Dataset {
 
     /// The splits that neither folders nor a split file say, but chance.
     pub fn drawn_splits(&self) -> impl Iterator<Item = Split> {
-        self.drawn.shares.iter().map(|(split, _)| *split)
+        self.drawn.shares().map(|(split, _)| split)
     }
 
-    /// Draws the splits that are random (again). As [`take_share`] says, photos keep their split, except that a class
-    /// which lost its last photo of a split gets another one.
-    pub(super) fn draw_splits(&mut self) {
-        let Drawn { seed, shares } = self.drawn.clone();
-        for (split, _) in &shares {
-            let samples = std::mem::take(self.split_mut(*split));
+    /// Whether photos of a split may come into another one when the splits are drawn again.
+    pub(super) fn is_drawn(&self, split: Split) -> bool {
+        self.drawn_splits().any(|drawn| drawn == split || split == Split::Train)
+    }
+
+    /// What is to be said of groups of photos that look alike, as lines.
+    pub fn drawn_notes(&self) -> &[String] {
+        &self.drawn.notes
+    }
+
+    /// Draws the splits again, but leaves photos that `recorded` knows by id where they are there: what was drawn once,
+    /// by whatever version of this program, stays.
+    pub fn keep_splits(&mut self, recorded: BTreeMap<String, Split>) {
+        self.drawn.recorded = recorded;
+        self.draw_splits(&|_| Vec::new());
+    }
+
+    /// Draws the splits that are random (again), class by class, as [`divide_groups`] does with exact shares.
+    /// `alike` gives the groups of photos that show the same picture; no photo may be in two of them.
+    pub(super) fn draw_splits(&mut self, alike: &dyn Fn(&[Sample]) -> Vec<Vec<usize>>) {
+        let drawn: Vec<Split> = self.drawn_splits().collect();
+        if drawn.is_empty() {
+            return;
+        }
+        for split in drawn {
+            let samples = std::mem::take(self.split_mut(split));
             self.train.extend(samples);
         }
         self.train.sort_by(|a, b| a.id.cmp(&b.id));
-        let count = shares.len();
-        for (drawn, (split, share)) in shares.into_iter().enumerate() {
-            // One photo of each class for training and one for each split still to be drawn.
-            let keep = count - drawn;
-            let stream = stream(seed, split);
-            let members: Vec<(&str, u32)> = self.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
-            let taken = take_share(&members, share, keep, stream);
-            for (sample, taken) in std::mem::take(&mut self.train).into_iter().zip(taken) {
-                self.split_mut(if taken { split } else { Split::Train }).push(sample);
-            }
+        let samples = std::mem::take(&mut self.train);
+        let Drawn { seed, fractions, recorded, .. } = &self.drawn;
+        let fixed = |id: &str| recorded.get(id).copied().filter(|split| self.is_drawn(*split));
+        let candidates: Vec<Candidate> =
+            samples.iter().map(|s| Candidate { id: &s.id, label: s.label, fixed: fixed(&s.id) }).collect();
+        let divided = divide_groups(&candidates, alike(&samples), fractions, *seed, Shares::Exact);
+        let whole = match divided.whole {
+            0 => None,
+            1 => Some("one group of near-duplicates stays in one split".to_owned()),
+            groups => Some(format!("{groups} groups of near-duplicates stay in one split each")),
+        };
+        self.drawn.notes = whole.into_iter().chain(divided.warning(&self.classes)).collect();
+        for (sample, split) in samples.into_iter().zip(divided.splits) {
+            self.split_mut(split).push(sample);
         }
     }
 
@@ -210,7 +239,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
         skipped,
         unused,
         notes: scan.notes,
-        drawn: Drawn { seed: options.seed, shares: Vec::new() },
+        drawn: Drawn::default(),
     };
     let labels: BTreeMap<String, u32> = dataset.classes.iter().cloned().zip(0..).collect();
     for found in scan.images {
@@ -224,14 +253,14 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
     dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
     dataset.drawn = Drawn::missing_in(&dataset, options);
     if options.file.is_some() || scan.has_splits {
-        dataset.notes.extend(dataset.drawn.shares.iter().map(|(split, share)| {
+        dataset.notes.extend(dataset.drawn.shares().map(|(split, share)| {
             let (percent, seed) = (share * 100.0, options.seed);
             format!(
                 "There is no {split} split: {percent:.0} % of the training photos are set aside for it (seed {seed})."
             )
         }));
     }
-    dataset.draw_splits();
+    dataset.draw_splits(&|_| Vec::new());
     dataset.check_classes()?;
     Ok(dataset)
 }
@@ -327,13 +356,16 @@ impl Drawn {
     /// Validation and test splits where there are no such photos yet.
     fn missing_in(dataset: &Dataset, options: &SplitOptions) -> Self {
         let Fractions { train, val, test } = options.fractions;
-        let mut shares = Vec::new();
-        if dataset.test.is_empty() {
-            shares.push((Split::Test, if dataset.val.is_empty() { test } else { test / (train + test) }));
-        }
-        if dataset.val.is_empty() {
-            shares.push((Split::Val, val / (train + val)));
-        }
-        Self { seed: options.seed, shares }
+        let val = if dataset.val.is_empty() { val } else { 0.0 };
+        let test = if dataset.test.is_empty() { test } else { 0.0 };
+        let all = train + val + test;
+        let fractions = Fractions { train: train / all, val: val / all, test: test / all };
+        Self { seed: options.seed, fractions, ..Self::default() }
+    }
+
+    /// The splits that are drawn, each with its share.
+    fn shares(&self) -> impl Iterator<Item = (Split, f64)> + use<> {
+        let Fractions { val, test, .. } = self.fractions;
+        [(Split::Test, test), (Split::Val, val)].into_iter().filter(|(_, share)| *share > 0.0)
     }
 }
