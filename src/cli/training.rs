@@ -7,12 +7,13 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::conduct::{Course, Halved, Predicted, prepare_among, read_photos};
 use super::console::Console;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Prepared, prepare, warnings};
 use super::recorder::Recorder;
 use super::{TrainingArgs, board, follow, interrupt, output, precision, sweep};
 use crate::data::check::Manifest;
 use crate::data::dataset::Dataset;
 use crate::data::split::Split;
+use crate::data::warnings::few_test_photos;
 use crate::data::{catalogue, drawn};
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
@@ -58,6 +59,9 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     })?;
     let recipe = &recipe;
     let manifest = ranks.agree(read_photos(&mut prepared.dataset, &mut console, ranks))?;
+    // Broken photos may have made the data thinner than they looked.
+    let warnings = warnings(&prepared.dataset, recipe);
+    warnings.iter().filter(|line| !prepared.warnings.contains(line)).for_each(|line| console.log(line));
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     sweep::attach(Some(run.folder()))?;
     console.log(&format!("run {}", run.folder().display()));
@@ -70,7 +74,8 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     run.write_environment(&environment)?;
     interrupt::install_for(ranks)?;
     let name = shown_name(&run);
-    Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }.conduct(prepared, Start { manifest, restored: None })
+    Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }
+        .conduct(prepared, Start { manifest, restored: None })
 }
 
 /// Says who trains together.
@@ -179,7 +184,7 @@ fn execute(
     prepared: &mut Prepared,
     run: &RunWriter,
     mut environment: Environment,
-    mut console: Console,
+    console: Console,
     started: Instant,
     Start { manifest, restored }: Start,
     ranks: &Ranks,
@@ -257,6 +262,7 @@ fn record_photos(dataset: &Dataset, manifest: &Manifest, run: &RunWriter, consol
         dataset.test.len()
     ));
     dataset.drawn_notes().iter().for_each(|note| console.log(note));
+    few_test_photos(dataset).iter().for_each(|note| console.log(note));
     if !rows.is_empty() {
         console.log(&format!("{} broken photos skipped, listed in {}:", rows.len(), run.path(file::SKIPPED).display()));
         for row in rows.iter().take(5) {

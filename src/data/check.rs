@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -119,7 +119,7 @@ pub type Found = Result<Read, String>;
 /// each.
 pub fn read_all(samples: &[Sample], looks: bool, done: &(dyn Fn() + Sync)) -> Vec<Found> {
     let read = |sample: &Sample| {
-        let result = check_file(sample, looks).map_err(|error| format!("{error:#}"));
+        let result = read_photo(sample, looks).map_err(|error| format!("{error:#}"));
         done();
         result
     };
@@ -153,8 +153,8 @@ pub fn check_by(
     // Random splits are drawn among readable photos, so that a small class does not lose a split to a broken file, and
     // only now is known which of them look alike.
     dataset.draw_splits(&|samples| alike(samples, &files));
-    dataset.check_classes()?;
-    refuse_empty_splits(dataset)?;
+    dataset.refuse_empty_classes()?;
+    dataset.refuse_empty_splits()?;
     Ok(manifest(dataset, files))
 }
 
@@ -180,18 +180,10 @@ fn manifest(dataset: &Dataset, mut files: BTreeMap<String, Read>) -> Manifest {
     Manifest { entries }
 }
 
-fn check_file(sample: &Sample, looks: bool) -> Result<Read> {
+/// Reads, hashes and decodes a photo.
+pub(super) fn read_photo(sample: &Sample, looks: bool) -> Result<Read> {
     let bytes = sample.photo.bytes()?;
     let image = sample.photo.decode_bytes(&bytes)?;
     let fingerprint = looks.then(|| Fingerprint::of(&image));
     Ok(Read { sha256: sha256(&bytes), bytes: bytes.len() as u64, fingerprint })
-}
-
-fn refuse_empty_splits(dataset: &Dataset) -> Result<()> {
-    for split in Split::ALL {
-        if dataset.split(split).is_empty() {
-            bail!("{} has no readable image in its {split} split; add more photos", dataset.root.display());
-        }
-    }
-    Ok(())
 }

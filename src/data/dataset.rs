@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 
 use super::catalogue::{Layout, Located};
 use super::division::{Candidate, Shares, divide_groups};
+use super::empty_classes::EmptyClasses;
 use super::photo::Photo;
-use super::scan::{Found, Scan, scan};
+use super::scan::{Scan, scan};
 use super::split::{Assignment, Fractions, read_split_file};
 use crate::error::usage;
 
@@ -51,6 +52,9 @@ pub struct Dataset {
     pub unused: Vec<String>,
     /// What the user should know about the splits, as whole sentences.
     pub notes: Vec<String>,
+    pub(super) empty_classes: EmptyClasses,
+    /// A folder inside that seems to be the real data folder.
+    pub(super) inner_folder: Option<String>,
     /// The splits that were drawn from the training photos at random.
     drawn: Drawn,
 }
@@ -76,6 +80,7 @@ pub struct SplitOptions {
     pub fractions: Fractions,
     /// CSV `path,split`; overrides what the folders say.
     pub file: Option<PathBuf>,
+    pub empty_classes: EmptyClasses,
 }
 
 impl Dataset {
@@ -110,6 +115,23 @@ impl Dataset {
     /// The splits that neither folders nor a split file say, but chance.
     pub fn drawn_splits(&self) -> impl Iterator<Item = Split> {
         self.drawn.shares().map(|(split, _)| split)
+    }
+
+    /// # Errors
+    /// If a split has no photo: what is to be chosen by and tested with must be there.
+    pub fn refuse_empty_splits(&self) -> Result<()> {
+        for split in Split::ALL {
+            if self.split(split).is_empty() {
+                let root = self.root.display();
+                let why = match self.drawn_splits().count() {
+                    0 => "all that it had are broken (ft data check lists them)",
+                    1 => "add photos: a class needs two that can be divided for one to train with and one for it",
+                    _ => "add photos: a class needs three for one to train with, one to validate and one to test with",
+                };
+                bail!("{root} has no readable image in its {split} split; {why}");
+            }
+        }
+        Ok(())
     }
 
     /// Whether photos of a split may come into another one when the splits are drawn again.
@@ -157,24 +179,6 @@ impl Dataset {
             self.split_mut(split).push(sample);
         }
     }
-
-    /// # Errors
-    /// If a class has no photo at all, or no photo to train with.
-    pub fn check_classes(&self) -> Result<()> {
-        for (label, class) in self.classes.iter().enumerate() {
-            let count = |samples: &[Sample]| samples.iter().filter(|s| s.label as usize == label).count();
-            if Split::ALL.iter().all(|&split| count(self.split(split)) == 0) {
-                bail!(
-                    "class {class:?} of {} has no readable image; add some or leave the class out",
-                    self.root.display()
-                );
-            }
-            if count(&self.train) == 0 {
-                bail!("class {class:?} of {} has no readable image to train with", self.root.display());
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Reads the layout of a data folder: class folders, or `train`, `val`, `test` folders with class folders in them.
@@ -184,8 +188,8 @@ impl Dataset {
 /// taken from the training photos, at random by seed and class by class; `notes` says so.
 ///
 /// # Errors
-/// If the folder has fewer than two classes, a class has no image, a class of `val` or `test` is missing in `train`, or
-/// the split file names photos that are not there.
+/// If the folder has fewer than two classes, a class has no image to train with (unless `options.empty_classes` allows it),
+/// or the split file names photos that are not there.
 pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> {
     if !root.is_dir() {
         return Err(usage(format!("data folder {} does not exist", root.display())));
@@ -228,7 +232,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
     if let Some(file) = &options.file {
         unused = assign_by_file(&mut scan, &mut skipped, root, file)?;
     }
-    let classes = class_names(&scan, root)?;
+    let classes = class_names(&scan);
     let mut dataset = Dataset {
         name: name.to_owned(),
         root: root.to_owned(),
@@ -239,6 +243,8 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
         skipped,
         unused,
         notes: scan.notes,
+        empty_classes: options.empty_classes,
+        inner_folder: scan.inner_folder,
         drawn: Drawn::default(),
     };
     let labels: BTreeMap<String, u32> = dataset.classes.iter().cloned().zip(0..).collect();
@@ -261,7 +267,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
         }));
     }
     dataset.draw_splits(&|_| Vec::new());
-    dataset.check_classes()?;
+    dataset.settle_empty_classes()?;
     Ok(dataset)
 }
 
@@ -322,34 +328,12 @@ fn refuse_absent(
     );
 }
 
-/// The sorted classes; with splits, those of the training split.
-fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
-    let shown = root.display();
-    let trained = |found: &&Found| found.split.is_none_or(|split| split == Split::Train);
-    let train: BTreeSet<&str> = scan.images.iter().filter(trained).map(|found| found.class.as_str()).collect();
-    if let Some(found) = scan.images.iter().find(|found| !train.contains(found.class.as_str())) {
-        let split = found.split.map_or("data", Split::name);
-        bail!("class {:?} of {shown} occurs in the {split} split ({}) but not in train", found.class, found.id);
+/// All classes, sorted or in the order that the data set gives them.
+fn class_names(scan: &Scan) -> Vec<String> {
+    match &scan.order {
+        Some(order) => order.iter().filter(|class| scan.classes.contains(*class)).cloned().collect(),
+        None => scan.classes.iter().cloned().collect(),
     }
-    if let Some(empty) = scan.classes.iter().find(|class| !train.contains(class.as_str())) {
-        bail!("class {empty:?} of {shown} has no readable image; add some or leave the class out");
-    }
-    if train.len() < 2 {
-        let found = match train.first() {
-            Some(only) => format!("only the class {only:?}"),
-            None => "no class folder with images".to_owned(),
-        };
-        let hint = match &scan.inner_folder {
-            Some(folder) => format!("; did you mean {}?", root.join(folder).display()),
-            None => String::new(),
-        };
-        bail!("{shown} has {found}; a classifier needs at least two class folders of images{hint}");
-    }
-    let sorted = train.iter().map(|class| (*class).to_owned()).collect();
-    Ok(match &scan.order {
-        Some(order) => order.iter().filter(|class| train.contains(class.as_str())).cloned().collect(),
-        None => sorted,
-    })
 }
 
 impl Drawn {

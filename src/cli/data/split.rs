@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{SourceArgs, look_at, photos};
 use crate::cli::output::{Column, print, print_json, table};
-use crate::data::audit::prints;
 use crate::data::dataset::Dataset;
 use crate::data::division::{Candidate, Divided, Shares, divide_groups};
 use crate::data::duplicates::Duplicates;
@@ -123,11 +122,9 @@ impl Division {
     ) -> Self {
         let photos = &inspection.photos;
         let listed = |photo: &Inspected| old.get(&photo.sample.id).map(|assignment| assignment.split);
-        let candidates: Vec<Candidate> = photos
-            .iter()
-            .map(|p| Candidate { id: &p.sample.id, label: p.sample.label, fixed: listed(p) })
-            .collect();
-        let groups = Duplicates::find(&prints(photos)).groups;
+        let candidates: Vec<Candidate> =
+            photos.iter().map(|p| Candidate { id: &p.sample.id, label: p.sample.label, fixed: listed(p) }).collect();
+        let groups = Duplicates::find(&photos.iter().map(Inspected::print).collect::<Vec<_>>()).groups;
         let earlier = |group: &Vec<usize>| -> BTreeSet<Split> {
             group.iter().filter_map(|&i| candidates.get(i)?.fixed).collect()
         };
