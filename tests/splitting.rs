@@ -187,6 +187,180 @@ fn a_split_file_of_init_has_every_class_in_proportion() {
     assert_eq!((val, test), (6, 6), "15 % of each");
 }
 
+/// Issue 19, 3: `data check` and `recipe` gave up at an empty class folder, or at one without a readable photo.
+#[test]
+fn check_lists_empty_classes_with_everything_else_that_is_wrong() {
+    let shop = Workshop::new();
+    photos(&shop, &[("a", 12), ("b", 12)]);
+    fs::create_dir(shop.path("photos/empty")).unwrap();
+    shop.write("photos/broken/1.jpg", "no photo");
+    shop.write("photos/broken/2.jpg", "no photo either");
+    shop.write("photos/a/cut.png", &photo(1)[..50]);
+    fs::copy(shop.path("photos/a/000.png"), shop.path("photos/b/copy.png")).unwrap();
+    let report = shop.run(&["data", "check", "photos", "--json"]).code(0).json();
+    let findings = &report["findings"];
+    let named: Vec<&str> =
+        findings["empty_class"].as_array().unwrap().iter().map(|f| f["class"].as_str().unwrap()).collect();
+    assert_eq!(named, ["broken", "empty"]);
+    assert_eq!(findings["broken"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(findings["two_classes"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["classes"]["empty"], 0);
+    let text =
+        shop.run(&["data", "check", "photos"]).code(0).says(&["warning: class \"empty\" has no readable image"]).stdout;
+    assert!(text.contains("broken  (has no readable image: all 2 in photos/broken are broken"), "{text}");
+    assert!(text.contains("empty  (has no readable image: there is none in photos/empty)"), "{text}");
+    shop.run(&["data", "check", "photos", "--strict"]).code(1).says(&["finding(s)"]);
+    shop.run(&["data", "stats", "photos"]).code(0);
+    shop.run(&["data", "split", "photos", "--out", "s.csv"]).code(0);
+    assert!(splits(&shop.path("s.csv")).keys().all(|id| id.starts_with("a/") || id.starts_with("b/")));
+
+    // A class that occurs in validation only, and one whose training photos are gone.
+    for (name, count) in [("train/x", 12), ("train/y", 12), ("val/x", 2), ("val/y", 2), ("val/z", 2)] {
+        for i in 0..count {
+            shop.write(&format!("folders/{name}/{i}.png"), photo(name.len() as u64 * 100 + i));
+        }
+    }
+    let report = shop.run(&["data", "check", "folders", "--json"]).code(0).json();
+    let found = &report["findings"]["empty_class"][0];
+    assert_eq!(found["class"], "z");
+    assert!(found["detail"].as_str().unwrap().contains("but not in train"), "{report}");
+}
+
+#[test]
+fn recipes_name_empty_classes_and_leave_them_out_on_purpose() {
+    let shop = Workshop::new();
+    photos(&shop, &[("a", 12), ("m", 12), ("z", 12)]);
+    fs::create_dir(shop.path("photos/empty")).unwrap();
+    shop.write("photos/broken/1.jpg", "no photo");
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let said = ["class \"empty\"", "photos/empty", "class \"broken\"", "1.jpg: not an image", "--skip-empty-classes"];
+    let init = ["init", "photos", "--weights", "none"];
+    for command in [&["recipe", recipe, "--offline"][..], &["baseline", "--scratch", "--data", "photos"], &init] {
+        // The class that is broken is known when photos are looked at, the empty one before: one message each, or for both.
+        let outcome = shop.run(command).code(1);
+        assert!(
+            outcome.stderr.contains("class \"empty\"") && outcome.stderr.contains("--skip-empty-classes"),
+            "{}",
+            outcome.all()
+        );
+    }
+    assert!(shop.run_folders().is_empty() && !shop.path("photos.toml").exists(), "nothing is left behind");
+    fs::remove_dir(shop.path("photos/empty")).unwrap();
+    shop.run(&["recipe", recipe, "--offline"]).code(1).says(&said[2..]);
+    assert!(shop.run_folders().is_empty());
+    fs::create_dir(shop.path("photos/empty")).unwrap();
+
+    let arguments = ["recipe", recipe, "--epochs", "1", "--skip-empty-classes", "--offline", "--json"];
+    let outcome = shop.run(&arguments).code(0);
+    let result = outcome.json();
+    assert_eq!(result["classes"], serde_json::json!(["a", "m", "z"]));
+    assert_eq!(result["skipped_images"], 1, "the broken photo is listed");
+    outcome.says(&["Class \"empty\" is left out, as data.skip_empty_classes asks", "Class \"broken\" is left out"]);
+    let folder = shop.path("runs").join(result["run"].as_str().unwrap());
+    assert!(fs::read_to_string(folder.join("recipe.toml")).unwrap().contains("skip_empty_classes = true"));
+    let labels: Vec<String> = csv_rows(&folder.join("data.csv")).into_iter().map(|row| row["label"].clone()).collect();
+    assert_eq!(labels.iter().filter(|label| *label == "z").count(), 12);
+
+    shop.run(&[&init[..], &["--skip-empty-classes"]].concat()).code(0);
+    let text = fs::read_to_string(shop.path("photos.toml")).unwrap();
+    assert!(text.contains("skip_empty_classes = true"), "{text}");
+    shop.train(&["recipe", "photos.toml", "--epochs", "1"]);
+}
+
+/// ultralytics #13936: nothing is said of a class with one photo, a split without a class, fewer photos than a batch.
+#[test]
+fn thin_data_are_told_before_anything_is_computed() {
+    let shop = Workshop::new();
+    photos(&shop, &[("a", 14), ("one", 1), ("two", 2), ("four", 4)]);
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let common = [
+        "warning: too few photos of \"four\" (4), \"one\" (1), \"two\" (2)",
+        "warning: no test photo of \"one\": recall, precision, F1",
+        "warning: no validation photo of \"one\", \"two\"",
+    ];
+    let trained = shop.run(&["recipe", recipe, "--epochs", "1", "--set", "train.batch_size=64", "--offline"]).code(0);
+    let trained = trained.says(&common).says(&[
+        "are fewer than train.batch_size = 64",
+        "fewer than 10 test photos of \"a\" (1), \"four\" (1), \"two\" (1)",
+        "--set data.split_seed=1",
+        "data.split_seed = [0, 1, 2, 3, 4]",
+    ]);
+    let before = trained.stderr.find("warning: too few").unwrap();
+    assert!(before < trained.stderr.find("run runs/").unwrap(), "{}", trained.all());
+    shop.run(&["init", "photos", "--weights", "none"]).code(0).says(&common);
+    let report = shop.run(&["data", "check", "photos", "--json"]).code(0).says(&common).json();
+    assert_eq!(report["findings"]["missing_in_split"].as_array().unwrap().len(), 3, "{report}");
+    assert!(report["warnings"][0].as_str().unwrap().starts_with("too few photos"), "{report}");
+    shop.write(
+        "sweep.toml",
+        format!("recipe = {recipe:?}\n[set]\ntrain.epochs = 1\n[grid]\ntrain.lr = [1e-3, 1e-4]\n"),
+    );
+    let swept = shop.run(&["sweep", "sweep.toml", "--offline"]).code(0).says(&common);
+    assert_eq!(swept.stderr.matches(common[0]).count(), 1, "once for all runs:\n{}", swept.all());
+
+    // A split file that forgets a class.
+    let lines: String = (0..14)
+        .map(|i| format!("a/{i:03}.png,{}\n", ["train", "val", "test"][usize::from(i > 5) + usize::from(i > 8)]))
+        .collect();
+    shop.write("s.csv", format!("path,split\n{lines}four/000.png,train\nfour/001.png,train\nfour/002.png,test\n"));
+    shop.run(&["recipe", recipe, "--epochs", "1", "--offline", "--split-file", "s.csv"]).code(0).says(&[
+        "warning: no validation photo of \"four\"",
+        "fewer than 10 test photos",
+        "ft data split --seed",
+    ]);
+}
+
+/// Two photos of each class failed only after the run folder was there.
+#[test]
+fn what_cannot_be_trained_ends_before_a_run_folder_is_made() {
+    let shop = Workshop::new();
+    photos(&shop, &[("a", 2), ("b", 2)]);
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    let too_thin = ["no readable image in its val split", "needs three"];
+    shop.run(&["recipe", recipe, "--offline"]).code(1).says(&too_thin);
+    shop.run(&["data", "check", "photos"]).code(0).says(&too_thin);
+    shop.run(&["init", "photos", "--weights", "none"]).code(0).says(&too_thin);
+    // Enough to the eye, but broken.
+    for class in ["a", "b"] {
+        shop.write(&format!("photos/{class}/broken.png"), "no photo");
+    }
+    shop.run(&["recipe", recipe, "--offline"]).code(1).says(&["no readable image in its val split"]);
+    assert!(shop.run_folders().is_empty());
+    shop.write("photos/a/more.png", photo(99));
+    shop.run(&["recipe", recipe, "--epochs", "1", "--offline"]).code(0).says(&["no validation photo of \"b\""]);
+}
+
+/// Issue 19, 12.
+#[test]
+fn classes_whose_names_differ_in_case_or_white_space_are_told() {
+    let shop = Workshop::new();
+    photos(&shop, &[("cat", 12), ("dog", 12)]);
+    let mut table = "path,label\n".to_owned();
+    for (class, label) in [("cat", ["cat", "Cat", "cat"]), ("dog", ["dog", "big dog", "bigdog"])] {
+        table.extend((0..12).map(|i| format!("photos/{class}/{i:03}.png,{}\n", label[i % 3])));
+    }
+    shop.write("t.csv", table);
+    let told = [
+        "warning: the classes \"big dog\", \"bigdog\" differ in case or white space only",
+        "warning: the classes \"Cat\", \"cat\" differ in case or white space only",
+    ];
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    shop.run(&["recipe", recipe, "--data", "t.csv", "--epochs", "1", "--offline"]).code(0).says(&told);
+    shop.run(&["init", "t.csv", "--weights", "none"]).code(0).says(&told);
+    let report = shop.run(&["data", "check", "t.csv", "--json"]).code(0).says(&told).json();
+    assert_eq!(report["findings"]["similar_names"].as_array().unwrap().len(), 2, "{report}");
+    for i in 0..12 {
+        shop.write(&format!("photos/cat /{i:03}.png"), photo(300 + i));
+    }
+    let folders = ["warning: the classes \"cat\", \"cat \" differ in case or white space only"];
+    shop.run(&["data", "check", "photos"]).code(0).says(&folders);
+    shop.run(&["data", "check", "photos", "--strict"]).code(1);
+}
+
 proptest! {
     #[test]
     fn quotas_add_up_and_leave_no_split_empty(count in 0usize..500, val in 1u32..40, test in 1u32..40) {

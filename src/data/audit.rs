@@ -158,7 +158,7 @@ impl Audit {
                     let name = |name: &String| class(name, format!("{name:?}"));
                     similar.push(names.iter().map(name).collect());
                 }
-                Warning::TooFew(_) | Warning::SmallerThanBatch { .. } => {}
+                Warning::TooFew(_) | Warning::EmptySplit(_) | Warning::SmallerThanBatch { .. } => {}
             }
         }
         self.add(Kind::EmptyClass, empty);

@@ -120,18 +120,20 @@ impl Dataset {
     /// # Errors
     /// If a split has no photo: what is to be chosen by and tested with must be there.
     pub fn refuse_empty_splits(&self) -> Result<()> {
-        for split in Split::ALL {
-            if self.split(split).is_empty() {
-                let root = self.root.display();
-                let why = match self.drawn_splits().count() {
-                    0 => "all that it had are broken (ft data check lists them)",
-                    1 => "add photos: a class needs two that can be divided for one to train with and one for it",
-                    _ => "add photos: a class needs three for one to train with, one to validate and one to test with",
-                };
-                bail!("{root} has no readable image in its {split} split; {why}");
-            }
-        }
-        Ok(())
+        self.empty_splits().into_iter().next().map_or(Ok(()), |problem| bail!(problem))
+    }
+
+    /// Of each split that has no photo, what is to be done about it.
+    pub(super) fn empty_splits(&self) -> Vec<String> {
+        let problem = |split: &Split| {
+            let why = match self.drawn_splits().count() {
+                0 => "all that it had are broken (ft data check lists them)",
+                1 => "add photos: a class needs two that can be divided for one to train with and one for it",
+                _ => "add photos: a class needs three for one to train with, one to validate and one to test with",
+            };
+            format!("{} has no readable image in its {split} split; {why}", self.root.display())
+        };
+        Split::ALL.iter().filter(|split| self.split(**split).is_empty()).map(problem).collect()
     }
 
     /// Whether photos of a split may come into another one when the splits are drawn again.

@@ -140,8 +140,8 @@ impl Dataset {
             }
         };
         bail!(
-            "{what}\n  add photos, or take such a folder away; to leave these classes out: --skip-empty-classes \
-             (data.skip_empty_classes = true in a recipe); ft data check lists everything that is wrong"
+            "{what}\n  with no readable photo there is nothing to learn: add some, or take such a folder away; to leave these classes out: \
+             --skip-empty-classes (data.skip_empty_classes = true in a recipe); ft data check lists everything that is wrong"
         );
     }
 

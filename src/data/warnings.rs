@@ -23,6 +23,8 @@ pub enum Warning {
     TooFew(Vec<(String, usize)>),
     /// Classes that train but do not occur among the validation or test photos.
     Missing { split: Split, classes: Vec<String> },
+    /// A split has no photo at all: with such data nothing can be trained.
+    EmptySplit(String),
     /// Classes whose names are the same but for case and white space.
     SimilarNames(Vec<String>),
     /// Fewer training photos (with their altered copies) than a batch has.
@@ -52,11 +54,11 @@ impl Warning {
         for (place, split) in [(1, Split::Val), (2, Split::Test)] {
             let missing = trained().filter(|(_, counts)| counts[place] == 0).map(|(name, _)| name.clone());
             let classes: Vec<String> = missing.collect();
-            // A split without any photo is another matter: it is an error.
-            if !classes.is_empty() && !dataset.split(split).is_empty() {
+            if !classes.is_empty() {
                 warnings.push(Self::Missing { split, classes });
             }
         }
+        warnings.extend(dataset.empty_splits().into_iter().map(Self::EmptySplit));
         warnings.extend(similar_names(&dataset.classes));
         if let Some((copies, batch_size)) = batches {
             let photos = dataset.train.len() * (1 + copies);
@@ -87,6 +89,7 @@ impl fmt::Display for Warning {
                 "no validation photo of {}: the best epoch is chosen without such a class, and its validation figures will be missing",
                 listed(classes.iter().map(|name| format!("{name:?}")))
             ),
+            Self::EmptySplit(problem) => f.write_str(problem),
             Self::SimilarNames(classes) => write!(
                 f,
                 "the classes {} differ in case or white space only: if they are one class, put their photos together",
