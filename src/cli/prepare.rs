@@ -107,24 +107,26 @@ pub fn warnings(dataset: &Dataset, recipe: &Recipe) -> Vec<String> {
 /// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked, or if a
 /// class has no readable photo to train with, unless the recipe leaves such classes out.
 pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
-    let empty_classes = if data.skip_empty_classes { EmptyClasses::LeaveOut } else { EmptyClasses::Refuse };
-    let mut dataset = open_as_it_is(data, empty_classes, offline)?;
-    dataset.settle_unreadable_classes()?;
+    let mut dataset = open_as_it_is(data, offline)?;
+    // Empty and unreadable classes are told of together.
+    let become_of_them = if data.skip_empty_classes { EmptyClasses::LeaveOut } else { EmptyClasses::Refuse };
+    dataset.settle_unreadable_classes(become_of_them)?;
     Ok(dataset)
 }
 
-/// As [`open_dataset`], without looking into photos: whoever reads all of them sees what is wrong.
+/// As [`open_dataset`], with classes that have no photo, and without looking into photos: whoever reads all of them sees what is
+/// wrong.
 ///
 /// # Errors
 /// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked.
-pub fn open_as_it_is(data: &Data, empty_classes: EmptyClasses, offline: bool) -> Result<Dataset> {
+pub fn open_as_it_is(data: &Data, offline: bool) -> Result<Dataset> {
     let located = locate_data(&data.source, offline)?;
     let split = &data.split;
     let options = SplitOptions {
         seed: data.split_seed,
         fractions: Fractions { train: split.train, val: split.val, test: split.test },
         file: data.split_file.clone(),
-        empty_classes,
+        empty_classes: EmptyClasses::Keep,
     };
     let mut dataset = dataset::open(&located, &options)?;
     if data.tfds_filter {

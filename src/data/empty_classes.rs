@@ -71,20 +71,18 @@ impl Dataset {
     }
 
     /// Looks for a photo to train with in each class, until one can be read, so that a class without any is known before
-    /// everything else is computed; then refuses such classes, or leaves them out, as was asked.
+    /// everything else is computed; then refuses classes without one, or leaves them out.
     ///
     /// # Errors
     /// If there are such classes and they are to be refused, or fewer than two classes are left.
-    pub fn settle_unreadable_classes(&mut self) -> Result<()> {
+    pub fn settle_unreadable_classes(&mut self, become_of_them: EmptyClasses) -> Result<()> {
+        self.empty_classes = become_of_them;
         let mut classes: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
         for split in Split::ALL.into_iter().filter(|&split| split == Split::Train || self.is_drawn(split)) {
             self.split(split).iter().for_each(|sample| classes.entry(sample.label).or_default().push(sample));
         }
         let broken: BTreeMap<String, String> =
             classes.into_par_iter().flat_map_iter(|(_, samples)| all_broken(&samples)).collect();
-        if broken.is_empty() {
-            return Ok(());
-        }
         for split in Split::ALL {
             for sample in std::mem::take(self.split_mut(split)) {
                 match broken.get(&sample.id) {

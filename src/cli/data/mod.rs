@@ -19,7 +19,6 @@ use super::console::Console;
 use super::help;
 use super::prepare::open_as_it_is;
 use crate::data::dataset::Dataset;
-use crate::data::empty_classes::EmptyClasses;
 use crate::data::inspect::{Inspection, inspect};
 use crate::draft::photos;
 use crate::error::say;
@@ -97,7 +96,7 @@ impl SourceArgs {
     fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
         set_threads(self.threads)?;
         let data = Data { source: self.data.clone(), split_file, ..Data::default() };
-        let dataset = open_as_it_is(&data, EmptyClasses::Keep, self.offline)?;
+        let dataset = open_as_it_is(&data, self.offline)?;
         dataset.notes.iter().for_each(|note| say(note));
         Ok(dataset)
     }
