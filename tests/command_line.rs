@@ -60,12 +60,11 @@ fn a_class_with_nothing_but_broken_photos_is_an_error_that_names_it() {
     let recipe = shop.plain_recipe("");
     let outcome = shop.run(&["recipe", recipe.to_str().unwrap(), "--offline", "--json"]).code(1);
     assert_eq!(outcome.stdout, "");
-    outcome.says(&["error:", "\"disc\"", "no readable image"]);
-    let runs = shop.runs();
-    assert_eq!(runs[0]["status"], "failed");
-    assert!(runs[0]["problem"].as_str().unwrap().contains("disc"), "{runs:?}");
-    let skipped = csv_rows(&shop.run_folders()[0].join("skipped.csv"));
-    assert_eq!(skipped.len(), 12, "the record says which");
+    let what = ["error:", "\"disc\"", "no readable image", "all 12 in photos/disc are broken", "--skip-empty-classes"];
+    outcome.says(&what).says(&["ft data check"]);
+    assert!(shop.run_folders().is_empty(), "it ends before a run folder is made");
+    let report = shop.run(&["data", "check", "photos", "--json"]).code(0).json();
+    assert_eq!(report["findings"]["broken"].as_array().unwrap().len(), 12, "the check says which");
 }
 
 #[test]

@@ -80,6 +80,9 @@ pub struct TrainingArgs {
     /// Leave out the photos that TensorFlow Datasets leaves out of cats_vs_dogs: files without JFIF in their first 10 bytes
     #[arg(long)]
     pub tfds_filter: bool,
+    /// Leave out classes that have no readable photo to train with, instead of ending with an error that names them
+    #[arg(long)]
+    pub skip_empty_classes: bool,
     /// Initial weights: a known name, a file, a URL, or none
     #[arg(long, value_name = "FILE|NAME")]
     pub weights: Option<String>,
@@ -115,6 +118,7 @@ impl TrainingArgs {
             text("data.source", &self.data),
             text("data.split_file", &self.split_file),
             self.tfds_filter.then(|| "data.tfds_filter=true".to_owned()),
+            self.skip_empty_classes.then(|| "data.skip_empty_classes=true".to_owned()),
             text("weights.source", &self.weights),
             self.epochs.map(|epochs| format!("train.epochs={epochs}")),
             self.seed.map(|seed| format!("seed={seed}")),

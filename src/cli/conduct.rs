@@ -95,7 +95,8 @@ pub(super) fn read_photos(dataset: &mut Dataset, console: &mut Console, ranks: &
             console.progress(done.min(total), "");
         }
     };
-    let manifest = check_by(dataset, &mut |samples| ranks.share_out(samples, |own| Ok(read_all(own, &progress))));
+    let manifest =
+        check_by(dataset, &mut |samples, looks| ranks.share_out(samples, |own| Ok(read_all(own, looks, &progress))));
     console.end();
     manifest
 }

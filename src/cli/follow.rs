@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::conduct::{Course, Shows, prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
-use super::training::{Resumed, check_training};
+use super::training::{Start, check_training};
 use super::{TrainingArgs, interrupt, precision};
 use crate::parallel::Ranks;
 use crate::recipe::Recipe;
@@ -26,18 +26,18 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
         check_training(&recipe, &prepared)?;
         Ok((recipe, prepared))
     })?;
-    interrupt::install_for(ranks)?;
     let manifest = ranks.agree(read_photos(&mut prepared.dataset, &mut console, ranks))?;
-    conduct(&recipe, prepared, Resumed { manifest, restored: None }, ranks)
+    interrupt::install_for(ranks)?;
+    conduct(&recipe, prepared, Start { manifest, restored: None }, ranks)
 }
 
 /// Trains and evaluates with the others, from a restored state if there is one.
 ///
 /// # Errors
 /// Whatever stops this rank.
-pub(super) fn conduct(recipe: &Recipe, prepared: Prepared, from: Resumed, ranks: &Ranks) -> Result<()> {
+pub(super) fn conduct(recipe: &Recipe, prepared: Prepared, from: Start, ranks: &Ranks) -> Result<()> {
     let Prepared { dataset, description, mut network, device, .. } = prepared;
-    let Resumed { manifest, restored } = from;
+    let Start { manifest, restored } = from;
     let labels: Vec<u32> = dataset.train.iter().map(|s| s.label).collect();
     let objective = Objective::new(&recipe.train, &dataset.classes, &labels)?;
     let never_trained = frozen_throughout(&phases(recipe), network.graph())?;

@@ -15,11 +15,12 @@ use super::prepare::open_dataset;
 use super::{MachineArgs, output};
 use crate::data::audit::{Audit, Kind};
 use crate::data::dataset::Dataset;
-use crate::data::division::{Shares, divide};
+use crate::data::division::Shares;
 use crate::data::inspect::Inspection;
 use crate::data::photos_below;
 use crate::data::split::{Split, read_split_file};
-use crate::draft::{self, Backbone, Draft, Facts, SplitFile, Wanted, photos, shares};
+use crate::data::warnings::Warning;
+use crate::draft::{self, Backbone, Choice, Draft, Facts, SplitFile, Wanted, photos, shares};
 use crate::error::{say, usage};
 use crate::files::write_atomically;
 use crate::models::summary::thousands;
@@ -54,6 +55,9 @@ pub struct Args {
     /// The network [default: what fits the photos, the machine and the weights at hand]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Leave out classes that have no readable photo to train with, instead of ending with an error that names them
+    #[arg(long)]
+    skip_empty_classes: bool,
     /// Print the choices and their reasons as one JSON object
     #[arg(long)]
     json: bool,
@@ -68,7 +72,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let data = Data { source: args.data.clone(), ..Data::default() };
+    let data = Data { source: args.data.clone(), skip_empty_classes: args.skip_empty_classes, ..Data::default() };
     let dataset = open_dataset(&data, args.machine.offline).map_err(|error| explain(error, &args.data))?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.toml", file_name(&dataset.name))));
     refuse_overwriting(&out, args.force)?;
@@ -76,8 +80,6 @@ pub fn run(args: &Args) -> Result<()> {
     let inspection = look_at(&dataset)?;
     let audit = Audit::new(&dataset, &inspection);
     let facts = Facts::new(&dataset, &inspection, groups_of_duplicates(&audit)).context("no readable photo")?;
-    refuse_empty_classes(&facts, &dataset)?;
-    report(&facts, &audit, &args.data);
     let wanted = Wanted {
         model: args.model.as_deref(),
         weights: args.weights.as_deref(),
@@ -85,9 +87,14 @@ pub fn run(args: &Args) -> Result<()> {
         gpu: !matches!(device, Device::Cpu),
     };
     let backbone = draft::choose(&facts, &wanted)?;
-    let split = SplitChoice::new(&facts, &inspection, &out)?;
+    let split = SplitChoice::new(&facts, &dataset, &inspection, &out)?;
     let file = split.as_ref().map(|split| SplitFile { path: &split.path, kept: split.kept });
-    let draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?;
+    let mut draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?;
+    if args.skip_empty_classes {
+        leave_out_empty_classes(&mut draft);
+    }
+    let warnings = warnings(&inspection.readable(&dataset), &audit, &draft);
+    report(&facts, &audit, &warnings, &args.data);
     let text = text_of(&draft, &facts, args, &out, &backbone)?;
     if let Some(split) = &split {
         split.write()?;
@@ -95,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     write_atomically(&out, |file| Ok(file.write_all(text.as_bytes())?))?;
     say_what_next(&out, &backbone, args.machine.offline, &device);
     if args.json {
-        return print_json(&as_json(&draft, &facts, &audit, &out, split.as_ref(), &backbone));
+        return print_json(&as_json(&draft, &facts, &audit, &warnings, &out, split.as_ref(), &backbone));
     }
     print(&format!("{}\n", out.display()))
 }
@@ -141,21 +148,15 @@ fn groups_of_duplicates(audit: &Audit) -> usize {
     alone.count() + found(Kind::NearDuplicates).len()
 }
 
-/// Broken photos may leave a class without any.
-fn refuse_empty_classes(facts: &Facts, dataset: &Dataset) -> Result<()> {
-    match facts.classes.iter().find(|class| class.photos == 0) {
-        Some(class) => anyhow::bail!(
-            "class {:?} of {} has no readable photo; add some, or take its folder out (ft data check {} lists the broken ones)",
-            class.name,
-            dataset.root.display(),
-            dataset.root.display()
-        ),
-        None => Ok(()),
-    }
+/// The recipe leaves out what was left out here.
+fn leave_out_empty_classes(draft: &mut Draft) {
+    let after = draft.choices.iter().position(|choice| choice.key == "data.source").map_or(0, |at| at + 1);
+    let why = "classes that have no readable photo to train with are left out on purpose, and the log names them";
+    draft.choices.insert(after, Choice { key: "data.skip_empty_classes", value: true.into(), why: why.to_owned() });
 }
 
 /// What was found, on stderr.
-fn report(facts: &Facts, audit: &Audit, data: &str) {
+fn report(facts: &Facts, audit: &Audit, warnings: &[String], data: &str) {
     /// Classes that are listed one by one.
     const LISTED: usize = 12;
     say(&format!(
@@ -178,7 +179,7 @@ fn report(facts: &Facts, audit: &Audit, data: &str) {
     if facts.grey > 0 {
         say(&format!("{:>7}  grey, or nearly: their colours say nothing", thousands(facts.grey)));
     }
-    for warning in warnings(facts, audit) {
+    for warning in warnings {
         say(&format!("warning: {warning}"));
     }
     if !audit.findings.is_empty() {
@@ -186,23 +187,14 @@ fn report(facts: &Facts, audit: &Audit, data: &str) {
     }
 }
 
-/// What the user should do something about.
-fn warnings(facts: &Facts, audit: &Audit) -> Vec<String> {
-    /// With fewer photos of a class a model can hardly be trained, let alone tested.
-    const TOO_FEW: usize = 10;
-    let mut warnings = Vec::new();
-    let few: Vec<String> = facts
-        .classes
-        .iter()
-        .filter(|class| class.photos < TOO_FEW)
-        .map(|class| format!("{:?} ({})", class.name, class.photos))
-        .collect();
-    if !few.is_empty() {
-        warnings.push(format!(
-            "too few photos of {}: collect at least {TOO_FEW}, better 50, or leave these classes out",
-            few.join(", ")
-        ));
-    }
+/// What the user should do something about, before training with what was drafted.
+fn warnings(dataset: &Dataset, audit: &Audit, draft: &Draft) -> Vec<String> {
+    let number = |key: &str| {
+        let choice = draft.choices.iter().find(|choice| choice.key == key)?;
+        usize::try_from(choice.value.as_integer()?).ok()
+    };
+    let batches = number("train.batch_size").map(|size| (number("augmentation.copies").unwrap_or(0), size));
+    let mut warnings: Vec<String> = Warning::all(dataset, batches).iter().map(ToString::to_string).collect();
     if audit.findings.contains_key(&Kind::TwoClasses) {
         warnings
             .push("the same photo lies in several classes: decide which is right, or it teaches nothing".to_owned());
@@ -226,7 +218,7 @@ struct SplitChoice {
 
 impl SplitChoice {
     /// Where near-duplicates would otherwise be parted by chance.
-    fn new(facts: &Facts, inspection: &Inspection, out: &Path) -> Result<Option<Self>> {
+    fn new(facts: &Facts, dataset: &Dataset, inspection: &Inspection, out: &Path) -> Result<Option<Self>> {
         if facts.duplicates == 0 || !facts.own_splits.is_empty() {
             return Ok(None);
         }
@@ -234,8 +226,8 @@ impl SplitChoice {
         let path = out.with_file_name(format!("{stem}-split.csv"));
         let kept = path.exists();
         let old = if kept { read_split_file(&path)? } else { BTreeMap::new() };
-        let division = Division::new(inspection, &old, |units| divide(units, &shares(facts), 0, Shares::Stable));
-        let notes = division.notes(inspection, &old);
+        let division = Division::new(inspection, &old, &shares(facts), 0, Shares::Exact);
+        let notes = division.notes(dataset, inspection, &old);
         Ok(Some(Self { path, division, kept, notes }))
     }
 
@@ -301,6 +293,7 @@ fn as_json(
     draft: &Draft,
     facts: &Facts,
     audit: &Audit,
+    warnings: &[String],
     out: &Path,
     split: Option<&SplitChoice>,
     backbone: &Backbone,
@@ -319,7 +312,7 @@ fn as_json(
         "grey": facts.grey,
         "classes": classes,
         "findings": findings,
-        "warnings": warnings(facts, audit),
+        "warnings": warnings,
         "fetch": backbone.fetch.as_ref().map(|(from, bytes)| json!({ "from": from, "about_bytes": bytes })),
         "choices": choices,
     })

@@ -58,6 +58,9 @@ pub struct Args {
     /// CSV file `path,split` that says which photo is for train, val or test
     #[arg(long, value_name = "FILE")]
     split_file: Option<String>,
+    /// Leave out classes that have no readable photo to train with, instead of ending with an error that names them
+    #[arg(long)]
+    skip_empty_classes: bool,
     /// Initial weights: a known name, a file, a URL, or none
     #[arg(long, value_name = "FILE|NAME")]
     weights: Option<String>,
@@ -123,6 +126,7 @@ impl Args {
             seed: self.seed,
             precision: self.precision,
             tfds_filter: false,
+            skip_empty_classes: self.skip_empty_classes,
             set: self.set.clone(),
             json: self.json,
             runs: RunsArgs { runs: PathBuf::new() },

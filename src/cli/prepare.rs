@@ -10,9 +10,11 @@ use super::console::Console;
 use super::{interrupt, precision};
 use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
+use crate::data::empty_classes::EmptyClasses;
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
 use crate::data::tfds::leave_out_what_tfds_does;
+use crate::data::warnings::Warning;
 use crate::data::{catalogue, dataset, drawn, hub};
 use crate::download::{self, Hash, OnStderr, Request};
 use crate::error::{Interrupted, UsageError, say, usage};
@@ -26,6 +28,8 @@ use crate::weights::{self, Resolved};
 /// Everything that must be right before a run exists.
 pub struct Prepared {
     pub dataset: Dataset,
+    /// What was said of it.
+    pub warnings: Vec<String>,
     pub description: ModelDescription,
     pub network: Network,
     pub weights: Option<WeightsFile>,
@@ -40,10 +44,10 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
     // What the device cannot do is told before anything is fetched.
     let precision = precision::resolve(recipe.train.precision, device)?;
     let dataset = open_dataset(&recipe.data, offline)?;
-    dataset.check_classes()?;
-    for note in &dataset.notes {
-        console.log(note);
-    }
+    dataset.refuse_empty_splits()?;
+    dataset.notes.iter().for_each(|note| console.log(note));
+    let warnings = warnings(&dataset, recipe);
+    warnings.iter().for_each(|warning| console.log(warning));
     let resolved = match recipe.weights.source.as_str() {
         "none" => None,
         source => Some(weights::resolve(source, offline)?),
@@ -88,20 +92,41 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
             })
         }
     };
-    Ok(Prepared { dataset, description, network, weights, device: device.clone() })
+    Ok(Prepared { dataset, warnings, description, network, weights, device: device.clone() })
+}
+
+/// What should be known of the photos of a recipe before anything is computed, as lines.
+pub fn warnings(dataset: &Dataset, recipe: &Recipe) -> Vec<String> {
+    let batches = (recipe.augmentation.copies, recipe.train.batch_size);
+    Warning::all(dataset, Some(batches)).iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
 /// Finds the photos that `[data]` of a recipe asks for and splits them; fetches a known data set that is not there yet.
 ///
 /// # Errors
-/// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked.
+/// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked, or if a
+/// class has no readable photo to train with, unless the recipe leaves such classes out.
 pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
+    let mut dataset = open_as_it_is(data, offline)?;
+    // Empty and unreadable classes are told of together.
+    let become_of_them = if data.skip_empty_classes { EmptyClasses::LeaveOut } else { EmptyClasses::Refuse };
+    dataset.settle_unreadable_classes(become_of_them)?;
+    Ok(dataset)
+}
+
+/// As [`open_dataset`], with classes that have no photo, and without looking into photos: whoever reads all of them sees what is
+/// wrong.
+///
+/// # Errors
+/// A usage error if there is no such data set; otherwise if it cannot be fetched or read, or cannot be split as asked.
+pub fn open_as_it_is(data: &Data, offline: bool) -> Result<Dataset> {
     let located = locate_data(&data.source, offline)?;
     let split = &data.split;
     let options = SplitOptions {
         seed: data.split_seed,
         fractions: Fractions { train: split.train, val: split.val, test: split.test },
         file: data.split_file.clone(),
+        empty_classes: EmptyClasses::Keep,
     };
     let mut dataset = dataset::open(&located, &options)?;
     if data.tfds_filter {

@@ -10,9 +10,10 @@ use candle_core::Device;
 use super::conduct::{prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
-use super::training::{Resumed, Session, check_training, log_ranks, shown_name};
+use super::training::{Session, Start, check_training, log_ranks, shown_name};
 use super::{DeviceChoice, MachineArgs, RunsArgs, follow, interrupt, output, precision, sweep};
 use crate::data::check::Manifest;
+use crate::data::split::Split;
 use crate::error::{say, usage};
 use crate::files::sha256_file;
 use crate::parallel::Ranks;
@@ -76,7 +77,7 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let manifest = taken.same_photos(&mut prepared, &mut console, ranks)?;
     let Taken { run, name, environment, restored, .. } = taken;
     let (Some(run), Some(now)) = (run, now) else {
-        return follow::conduct(&recipe, prepared, Resumed { manifest, restored }, ranks);
+        return follow::conduct(&recipe, prepared, Start { manifest, restored }, ranks);
     };
     let mut environment = environment.unwrap_or_else(|| now.clone());
     environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
@@ -88,7 +89,7 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     announce(&console, &environment, &now, restored.as_ref());
     rewind(&run, restored.as_ref(), now, ranks)?;
     Session { recipe: &recipe, run, name, environment, console, started, ranks: ranks.clone() }
-        .conduct(prepared, Some(Resumed { manifest, restored }))?
+        .conduct(prepared, Start { manifest, restored })?
         .report(&recipe, args.json)
 }
 
@@ -135,6 +136,8 @@ impl Taken {
     fn same_photos(&self, prepared: &mut Prepared, console: &mut Console, ranks: &Ranks) -> Result<Manifest> {
         let known = self.restored.as_ref().map(|restored| &restored.origin.data_sha256);
         let known = known.or(self.environment.as_ref().map(|environment| &environment.data_sha256));
+        // What the run drew once stays, however photos are divided now.
+        prepared.dataset.keep_splits(recorded_splits(&self.folder));
         let manifest = read_photos(&mut prepared.dataset, console, ranks);
         let manifest =
             ranks.agree(manifest.and_then(|manifest| same_photos(&self.folder, known, prepared, manifest)))?;
@@ -146,6 +149,12 @@ impl Taken {
         ranks.agree(go_on)?;
         Ok(manifest)
     }
+}
+
+/// The split of each photo in the run's `data.csv`; none if there is no such table, or it cannot be read.
+fn recorded_splits(run: &Path) -> BTreeMap<String, Split> {
+    let rows = runs::read_photos(&run.join(file::DATA)).unwrap_or_default();
+    rows.into_iter().filter_map(|row| Some((row.path, Split::parse(&row.split)?))).collect()
 }
 
 /// Takes the run back to the state that it goes on from, and records that it does.

@@ -7,12 +7,13 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::conduct::{Course, Halved, Predicted, TestFigures, prepare_among, read_photos};
 use super::console::Console;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Prepared, prepare, warnings};
 use super::recorder::Recorder;
 use super::{TrainingArgs, board, follow, interrupt, output, precision, sweep};
 use crate::data::check::Manifest;
 use crate::data::dataset::Dataset;
 use crate::data::split::Split;
+use crate::data::warnings::few_test_photos;
 use crate::data::{catalogue, drawn};
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
@@ -50,13 +51,17 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     let started = Instant::now();
     args.machine.set_threads_among(ranks)?;
     let mut console = Console::default();
-    let (recipe, prepared, selected) = prepare_among(ranks, args.machine.device, |device| {
+    let (recipe, mut prepared, selected) = prepare_among(ranks, args.machine.device, |device| {
         let recipe = precision::settled(recipe, device)?;
         let prepared = prepare(&recipe, args.machine.offline, device, &mut console)?;
         check_training(&recipe, &prepared)?;
         Ok((recipe, prepared))
     })?;
     let recipe = &recipe;
+    let manifest = ranks.agree(read_photos(&mut prepared.dataset, &mut console, ranks))?;
+    // Broken photos may have made the data thinner than they looked.
+    let warnings = warnings(&prepared.dataset, recipe);
+    warnings.iter().filter(|line| !prepared.warnings.contains(line)).for_each(|line| console.log(line));
     let run = RunWriter::create(&args.runs.runs, recipe)?;
     sweep::attach(Some(run.folder()))?;
     console.log(&format!("run {}", run.folder().display()));
@@ -69,7 +74,8 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     run.write_environment(&environment)?;
     interrupt::install_for(ranks)?;
     let name = shown_name(&run);
-    Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }.conduct(prepared, None)
+    Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }
+        .conduct(prepared, Start { manifest, restored: None })
 }
 
 /// Says who trains together.
@@ -103,8 +109,8 @@ pub(super) struct Finished {
     summary: Option<Summary>,
 }
 
-/// A run that goes on.
-pub(super) struct Resumed {
+/// Where a run begins or goes on.
+pub(super) struct Start {
     /// Its photos, which have been looked at.
     pub manifest: Manifest,
     /// The state that it goes on from; none from the beginning.
@@ -116,9 +122,9 @@ impl Session<'_> {
     ///
     /// # Errors
     /// Whatever stops it, which is recorded in the run folder.
-    pub fn conduct(self, mut prepared: Prepared, resumed: Option<Resumed>) -> Result<Finished> {
+    pub fn conduct(self, mut prepared: Prepared, start: Start) -> Result<Finished> {
         let Self { recipe, run, name, environment, console, started, ranks } = self;
-        match execute(recipe, &mut prepared, &run, environment, console, started, resumed, &ranks) {
+        match execute(recipe, &mut prepared, &run, environment, console, started, start, &ranks) {
             Ok(mut result) => {
                 let summary = summarise(&run, &mut result);
                 if recipe.train.tensorboard
@@ -178,20 +184,12 @@ fn execute(
     prepared: &mut Prepared,
     run: &RunWriter,
     mut environment: Environment,
-    mut console: Console,
+    console: Console,
     started: Instant,
-    resumed: Option<Resumed>,
+    Start { manifest, restored }: Start,
     ranks: &Ranks,
 ) -> Result<RunResult> {
-    let (manifest, restored) = match resumed {
-        None => {
-            let manifest = read_photos(&mut prepared.dataset, &mut console, ranks);
-            (ranks.agree(record_photos(&prepared.dataset, manifest, run, &console))?, None)
-        }
-        Some(Resumed { manifest, restored }) => {
-            (record_photos(&prepared.dataset, Ok(manifest), run, &console)?, restored)
-        }
-    };
+    record_photos(&prepared.dataset, &manifest, run, &console)?;
     environment.data_sha256 = manifest.split_hashes();
     run.write_environment(&environment)?;
     let Prepared { dataset, description, network, device, .. } = prepared;
@@ -253,16 +251,10 @@ fn summarise(run: &RunWriter, result: &mut RunResult) -> Option<Summary> {
 }
 
 /// Records what was found when every photo was read.
-fn record_photos(
-    dataset: &Dataset,
-    manifest: Result<Manifest>,
-    run: &RunWriter,
-    console: &Console,
-) -> Result<Manifest> {
+fn record_photos(dataset: &Dataset, manifest: &Manifest, run: &RunWriter, console: &Console) -> Result<()> {
     let rows: Vec<_> =
         dataset.skipped.iter().map(|s| runs::SkippedRow { path: s.id.clone(), reason: s.reason.clone() }).collect();
     run.write_skipped(&rows)?;
-    let manifest = manifest?;
     manifest.write_csv(&run.path(file::DATA))?;
     console.log(&format!(
         "data {}: {} classes, {} train, {} val, {} test photos",
@@ -272,6 +264,8 @@ fn record_photos(
         dataset.val.len(),
         dataset.test.len()
     ));
+    dataset.drawn_notes().iter().for_each(|note| console.log(note));
+    few_test_photos(dataset).iter().for_each(|note| console.log(note));
     if !rows.is_empty() {
         console.log(&format!("{} broken photos skipped, listed in {}:", rows.len(), run.path(file::SKIPPED).display()));
         for row in rows.iter().take(5) {
@@ -285,7 +279,7 @@ fn record_photos(
             shared.len()
         ));
     }
-    Ok(manifest)
+    Ok(())
 }
 
 /// Evaluates the best checkpoint on the photos that nothing has seen yet, and on the validation photos; writes what it

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::dataset::{Dataset, Skipped, Split};
 use super::duplicates::{Duplicates, Print};
 use super::inspect::{Inspected, Inspection, Oddity};
+use super::warnings::Warning;
 
 /// The largest class may have so many times the photos of the smallest before that is worth a word.
 pub const BALANCED: f64 = 3.0;
@@ -14,6 +15,9 @@ pub const BALANCED: f64 = 3.0;
 /// One kind of thing that may be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    EmptyClass,
+    MissingInSplit,
+    SimilarNames,
     Broken,
     TwoClasses,
     TwoSplits,
@@ -28,6 +32,9 @@ impl Kind {
     /// The name in JSON and CSV.
     pub fn name(self) -> &'static str {
         match self {
+            Self::EmptyClass => "empty_class",
+            Self::MissingInSplit => "missing_in_split",
+            Self::SimilarNames => "similar_names",
             Self::Broken => "broken",
             Self::TwoClasses => "two_classes",
             Self::TwoSplits => "two_splits",
@@ -42,6 +49,15 @@ impl Kind {
     /// What it means, for people.
     pub fn describe(self) -> String {
         match self {
+            Self::EmptyClass => {
+                "classes without a readable photo to train with: ft recipe refuses them, or leaves them out with \
+                 --skip-empty-classes"
+                    .to_owned()
+            }
+            Self::MissingInSplit => {
+                "classes without a photo to validate or test with: their figures will be missing".to_owned()
+            }
+            Self::SimilarNames => "classes whose names differ in case or white space only".to_owned(),
             Self::Broken => "broken: cannot be read, left out of training".to_owned(),
             Self::TwoClasses => "the same photo in several classes".to_owned(),
             Self::TwoSplits => {
@@ -59,7 +75,7 @@ impl Kind {
 
     /// Whether its findings are groups of photos.
     pub fn is_about_groups(self) -> bool {
-        matches!(self, Self::TwoClasses | Self::TwoSplits | Self::Identical | Self::NearDuplicates)
+        matches!(self, Self::SimilarNames | Self::TwoClasses | Self::TwoSplits | Self::Identical | Self::NearDuplicates)
     }
 }
 
@@ -90,6 +106,8 @@ pub struct Audit {
     pub classes: Vec<(String, usize)>,
     /// By kind; kinds without findings are left out.
     pub findings: BTreeMap<Kind, Vec<Finding>>,
+    /// What somebody who is about to train should know, findings about classes among it.
+    pub warnings: Vec<Warning>,
 }
 
 impl Audit {
@@ -99,7 +117,9 @@ impl Audit {
             photos: inspection.photos.len(),
             classes: count_classes(dataset, &inspection.photos),
             findings: BTreeMap::new(),
+            warnings: Warning::all(&inspection.readable(dataset), None),
         };
+        audit.add_classes();
         let splits = GivenSplits::of(dataset);
         audit.add(Kind::Broken, inspection.broken.iter().map(|skipped| vec![splits.broken(skipped)]).collect());
         audit.add_groups(dataset, &inspection.photos, &splits);
@@ -119,6 +139,33 @@ impl Audit {
         self.findings.values().map(Vec::len).sum()
     }
 
+    /// The warnings that are about something wrong rather than something small.
+    fn add_classes(&mut self) {
+        let class = |class: &str, detail: String| Member {
+            path: String::new(),
+            class: Some(class.to_owned()),
+            split: None,
+            detail,
+        };
+        let (mut empty, mut missing, mut similar) = (Vec::new(), Vec::new(), Vec::new());
+        for warning in &self.warnings {
+            match warning {
+                Warning::Empty(found) => empty.push(vec![class(&found.name, found.reason.clone())]),
+                Warning::Missing { split, classes } => {
+                    missing.extend(classes.iter().map(|name| vec![class(name, format!("no {split} photo"))]));
+                }
+                Warning::SimilarNames(names) => {
+                    let name = |name: &String| class(name, format!("{name:?}"));
+                    similar.push(names.iter().map(name).collect());
+                }
+                Warning::TooFew(_) | Warning::EmptySplit(_) | Warning::SmallerThanBatch { .. } => {}
+            }
+        }
+        self.add(Kind::EmptyClass, empty);
+        self.add(Kind::MissingInSplit, missing);
+        self.add(Kind::SimilarNames, similar);
+    }
+
     fn add(&mut self, kind: Kind, findings: Vec<Finding>) {
         if !findings.is_empty() {
             self.findings.insert(kind, findings);
@@ -126,7 +173,7 @@ impl Audit {
     }
 
     fn add_groups(&mut self, dataset: &Dataset, photos: &[Inspected], splits: &GivenSplits) {
-        let prints = prints(photos);
+        let prints: Vec<Print> = photos.iter().map(Inspected::print).collect();
         let duplicates = Duplicates::find(&prints);
         let finding = |group: &[usize]| -> Finding {
             group.iter().filter_map(|&i| photos.get(i)).map(|photo| splits.member(dataset, photo)).collect()
@@ -158,11 +205,6 @@ impl Audit {
             self.add(Kind::Imbalance, vec![vec![member(most), member(least)]]);
         }
     }
-}
-
-/// What [`Duplicates`] compares of photos.
-pub fn prints(photos: &[Inspected]) -> Vec<Print<'_>> {
-    photos.iter().map(|photo| Print { sha256: &photo.sha256, fingerprint: &photo.fingerprint }).collect()
 }
 
 fn count_classes(dataset: &Dataset, photos: &[Inspected]) -> Vec<(String, usize)> {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::dataset::{Dataset, Sample, Skipped};
+use super::duplicates::{Duplicates, Print};
+use super::perceptual_hash::Fingerprint;
 use super::split::Split;
 use crate::files::{hex, sha256, write_atomically};
 
@@ -93,33 +96,49 @@ impl Manifest {
 pub fn check(dataset: &mut Dataset, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Manifest> {
     let total = dataset.len();
     let done = AtomicUsize::new(0);
-    check_by(dataset, &mut |samples| {
-        Ok(read_all(samples, &|| progress(done.fetch_add(1, Ordering::Relaxed) + 1, total)))
+    check_by(dataset, &mut |samples, looks| {
+        Ok(read_all(samples, looks, &|| progress(done.fetch_add(1, Ordering::Relaxed) + 1, total)))
     })
 }
 
-/// Hash and size of a photo's file, or why it cannot be used.
-pub type Found = Result<(String, u64), String>;
+/// A photo's file, once it has been read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// Hash of the file, as hexadecimal digits.
+    sha256: String,
+    /// Size of the file.
+    bytes: u64,
+    /// Only if it was asked for.
+    fingerprint: Option<Fingerprint>,
+}
 
-/// Reads, hashes and decodes photos on all cores; `done` is called after each.
-pub fn read_all(samples: &[Sample], done: &(dyn Fn() + Sync)) -> Vec<Found> {
+/// What was read of a photo, or why it cannot be used.
+pub type Found = Result<Read, String>;
+
+/// Reads, hashes and decodes photos on all cores; with `looks` their fingerprints are made as well. `done` is called after
+/// each.
+pub fn read_all(samples: &[Sample], looks: bool, done: &(dyn Fn() + Sync)) -> Vec<Found> {
     let read = |sample: &Sample| {
-        let result = check_file(sample).map_err(|error| format!("{error:#}"));
+        let result = read_photo(sample, looks).map_err(|error| format!("{error:#}"));
         done();
         result
     };
     samples.par_iter().with_max_len(1).map(read).collect()
 }
 
-/// [`check`] with `read` in the place of [`read_all`]: it gives what it has found for each of the photos of a split.
+/// [`check`] with `read` in the place of [`read_all`]: it gives what it has found for each of the photos of a split, with
+/// fingerprints if it is asked for them.
 ///
 /// # Errors
 /// As there, and if `read` fails.
-pub fn check_by(dataset: &mut Dataset, read: &mut dyn FnMut(&[Sample]) -> Result<Vec<Found>>) -> Result<Manifest> {
-    let mut files: BTreeMap<String, (String, u64)> = BTreeMap::new();
+pub fn check_by(
+    dataset: &mut Dataset,
+    read: &mut dyn FnMut(&[Sample], bool) -> Result<Vec<Found>>,
+) -> Result<Manifest> {
+    let mut files: BTreeMap<String, Read> = BTreeMap::new();
     for split in Split::ALL {
         let samples = std::mem::take(dataset.split_mut(split));
-        let checked = read(&samples)?;
+        let checked = read(&samples, dataset.is_drawn(split))?;
         for (sample, checked) in samples.into_iter().zip(checked) {
             match checked {
                 Ok(file) => {
@@ -131,18 +150,29 @@ pub fn check_by(dataset: &mut Dataset, read: &mut dyn FnMut(&[Sample]) -> Result
         }
     }
     dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
-    // Random splits are drawn among readable photos, so that a small class does not lose a split to a broken file.
-    dataset.draw_splits();
-    dataset.check_classes()?;
-    refuse_empty_splits(dataset)?;
-    Ok(manifest(dataset, &mut files))
+    // Random splits are drawn among readable photos, so that a small class does not lose a split to a broken file, and
+    // only now is known which of them look alike.
+    dataset.draw_splits(&|samples| alike(samples, &files));
+    dataset.refuse_empty_classes()?;
+    dataset.refuse_empty_splits()?;
+    Ok(manifest(dataset, files))
 }
 
-fn manifest(dataset: &Dataset, files: &mut BTreeMap<String, (String, u64)>) -> Manifest {
+/// Groups of photos that show the same picture.
+fn alike(samples: &[Sample], files: &BTreeMap<String, Read>) -> Vec<Vec<usize>> {
+    let print = |sample: &Sample| {
+        let Read { sha256, fingerprint, .. } = files.get(&sample.id)?;
+        Some(Print { sha256, fingerprint: fingerprint.as_ref()? })
+    };
+    let prints: Option<Vec<Print>> = samples.iter().map(print).collect();
+    prints.map_or_else(Vec::new, |prints| Duplicates::find(&prints).groups)
+}
+
+fn manifest(dataset: &Dataset, mut files: BTreeMap<String, Read>) -> Manifest {
     let mut entries = Vec::with_capacity(files.len());
     for split in Split::ALL {
         for sample in dataset.split(split) {
-            let Some((sha256, bytes)) = files.remove(&sample.id) else { continue };
+            let Some(Read { sha256, bytes, .. }) = files.remove(&sample.id) else { continue };
             let label = dataset.classes.get(sample.label as usize).cloned().unwrap_or_default();
             entries.push(ManifestEntry { split, id: sample.id.clone(), label, sha256, bytes });
         }
@@ -150,17 +180,10 @@ fn manifest(dataset: &Dataset, files: &mut BTreeMap<String, (String, u64)>) -> M
     Manifest { entries }
 }
 
-fn check_file(sample: &Sample) -> Result<(String, u64)> {
+/// Reads, hashes and decodes a photo.
+pub(super) fn read_photo(sample: &Sample, looks: bool) -> Result<Read> {
     let bytes = sample.photo.bytes()?;
-    sample.photo.decode_bytes(&bytes)?;
-    Ok((sha256(&bytes), bytes.len() as u64))
-}
-
-fn refuse_empty_splits(dataset: &Dataset) -> Result<()> {
-    for split in Split::ALL {
-        if dataset.split(split).is_empty() {
-            bail!("{} has no readable image in its {split} split; add more photos", dataset.root.display());
-        }
-    }
-    Ok(())
+    let image = sample.photo.decode_bytes(&bytes)?;
+    let fingerprint = looks.then(|| Fingerprint::of(&image));
+    Ok(Read { sha256: sha256(&bytes), bytes: bytes.len() as u64, fingerprint })
 }

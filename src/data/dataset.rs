@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::catalogue::{Layout, Located};
+use super::division::{Candidate, Shares, divide_groups};
+use super::empty_classes::EmptyClasses;
 use super::photo::Photo;
-use super::scan::{Found, Scan, scan};
-use super::split::{Assignment, Fractions, read_split_file, stream, take_share};
+use super::scan::{Scan, scan};
+use super::split::{Assignment, Fractions, read_split_file};
 use crate::error::usage;
 
 pub use super::split::Split;
@@ -50,16 +52,23 @@ pub struct Dataset {
     pub unused: Vec<String>,
     /// What the user should know about the splits, as whole sentences.
     pub notes: Vec<String>,
+    pub(super) empty_classes: EmptyClasses,
+    /// A folder inside that seems to be the real data folder.
+    pub(super) inner_folder: Option<String>,
     /// The splits that were drawn from the training photos at random.
     drawn: Drawn,
 }
 
 /// How some splits were drawn from the training photos.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Drawn {
     seed: u64,
-    /// Splits in the order of drawing, each with its share of what is still in training.
-    shares: Vec<(Split, f64)>,
+    /// What of these photos is drawn for which split; 0 for a split that the data have already.
+    fractions: Fractions,
+    /// Photos that stay where they were once, by id.
+    recorded: BTreeMap<String, Split>,
+    /// What became of photos that look alike, as lines.
+    notes: Vec<String>,
 }
 
 /// How photos are split.
@@ -71,6 +80,7 @@ pub struct SplitOptions {
     pub fractions: Fractions,
     /// CSV `path,split`; overrides what the folders say.
     pub file: Option<PathBuf>,
+    pub empty_classes: EmptyClasses,
 }
 
 impl Dataset {
@@ -104,47 +114,72 @@ impl Dataset {
 
     /// The splits that neither folders nor a split file say, but chance.
     pub fn drawn_splits(&self) -> impl Iterator<Item = Split> {
-        self.drawn.shares.iter().map(|(split, _)| *split)
-    }
-
-    /// Draws the splits that are random (again). As [`take_share`] says, photos keep their split, except that a class
-    /// which lost its last photo of a split gets another one.
-    pub(super) fn draw_splits(&mut self) {
-        let Drawn { seed, shares } = self.drawn.clone();
-        for (split, _) in &shares {
-            let samples = std::mem::take(self.split_mut(*split));
-            self.train.extend(samples);
-        }
-        self.train.sort_by(|a, b| a.id.cmp(&b.id));
-        let count = shares.len();
-        for (drawn, (split, share)) in shares.into_iter().enumerate() {
-            // One photo of each class for training and one for each split still to be drawn.
-            let keep = count - drawn;
-            let stream = stream(seed, split);
-            let members: Vec<(&str, u32)> = self.train.iter().map(|s| (s.id.as_str(), s.label)).collect();
-            let taken = take_share(&members, share, keep, stream);
-            for (sample, taken) in std::mem::take(&mut self.train).into_iter().zip(taken) {
-                self.split_mut(if taken { split } else { Split::Train }).push(sample);
-            }
-        }
+        self.drawn.shares().map(|(split, _)| split)
     }
 
     /// # Errors
-    /// If a class has no photo at all, or no photo to train with.
-    pub fn check_classes(&self) -> Result<()> {
-        for (label, class) in self.classes.iter().enumerate() {
-            let count = |samples: &[Sample]| samples.iter().filter(|s| s.label as usize == label).count();
-            if Split::ALL.iter().all(|&split| count(self.split(split)) == 0) {
-                bail!(
-                    "class {class:?} of {} has no readable image; add some or leave the class out",
-                    self.root.display()
-                );
-            }
-            if count(&self.train) == 0 {
-                bail!("class {class:?} of {} has no readable image to train with", self.root.display());
-            }
+    /// If a split has no photo: what is to be chosen by and tested with must be there.
+    pub fn refuse_empty_splits(&self) -> Result<()> {
+        self.empty_splits().into_iter().next().map_or(Ok(()), |problem| bail!(problem))
+    }
+
+    /// Of each split that has no photo, what is to be done about it.
+    pub(super) fn empty_splits(&self) -> Vec<String> {
+        let problem = |split: &Split| {
+            let why = match self.drawn_splits().count() {
+                0 => "all that it had are broken (ft data check lists them)",
+                1 => "add photos: a class needs two that can be divided for one to train with and one for it",
+                _ => "add photos: a class needs three for one to train with, one to validate and one to test with",
+            };
+            format!("{} has no readable image in its {split} split; {why}", self.root.display())
+        };
+        Split::ALL.iter().filter(|split| self.split(**split).is_empty()).map(problem).collect()
+    }
+
+    /// Whether photos of a split may come into another one when the splits are drawn again.
+    pub(super) fn is_drawn(&self, split: Split) -> bool {
+        self.drawn_splits().any(|drawn| drawn == split || split == Split::Train)
+    }
+
+    /// What is to be said of groups of photos that look alike, as lines.
+    pub fn drawn_notes(&self) -> &[String] {
+        &self.drawn.notes
+    }
+
+    /// Draws the splits again, but leaves photos that `recorded` knows by id where they are there: what was drawn once,
+    /// by whatever version of this program, stays.
+    pub fn keep_splits(&mut self, recorded: BTreeMap<String, Split>) {
+        self.drawn.recorded = recorded;
+        self.draw_splits(&|_| Vec::new());
+    }
+
+    /// Draws the splits that are random (again), class by class, as [`divide_groups`] does with exact shares.
+    /// `alike` gives the groups of photos that show the same picture; no photo may be in two of them.
+    pub(super) fn draw_splits(&mut self, alike: &dyn Fn(&[Sample]) -> Vec<Vec<usize>>) {
+        let drawn: Vec<Split> = self.drawn_splits().collect();
+        if drawn.is_empty() {
+            return;
         }
-        Ok(())
+        for split in drawn {
+            let samples = std::mem::take(self.split_mut(split));
+            self.train.extend(samples);
+        }
+        self.train.sort_by(|a, b| a.id.cmp(&b.id));
+        let samples = std::mem::take(&mut self.train);
+        let Drawn { seed, fractions, recorded, .. } = &self.drawn;
+        let fixed = |id: &str| recorded.get(id).copied().filter(|split| self.is_drawn(*split));
+        let candidates: Vec<Candidate> =
+            samples.iter().map(|s| Candidate { id: &s.id, label: s.label, fixed: fixed(&s.id) }).collect();
+        let divided = divide_groups(&candidates, alike(&samples), fractions, *seed, Shares::Exact);
+        let whole = match divided.whole {
+            0 => None,
+            1 => Some("one group of near-duplicates stays in one split".to_owned()),
+            groups => Some(format!("{groups} groups of near-duplicates stay in one split each")),
+        };
+        self.drawn.notes = whole.into_iter().chain(divided.warning(&self.classes)).collect();
+        for (sample, split) in samples.into_iter().zip(divided.splits) {
+            self.split_mut(split).push(sample);
+        }
     }
 }
 
@@ -155,8 +190,8 @@ impl Dataset {
 /// taken from the training photos, at random by seed and class by class; `notes` says so.
 ///
 /// # Errors
-/// If the folder has fewer than two classes, a class has no image, a class of `val` or `test` is missing in `train`, or
-/// the split file names photos that are not there.
+/// If the folder has fewer than two classes, a class has no image to train with (unless `options.empty_classes` allows it),
+/// or the split file names photos that are not there.
 pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> {
     if !root.is_dir() {
         return Err(usage(format!("data folder {} does not exist", root.display())));
@@ -199,7 +234,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
     if let Some(file) = &options.file {
         unused = assign_by_file(&mut scan, &mut skipped, root, file)?;
     }
-    let classes = class_names(&scan, root)?;
+    let classes = class_names(&scan);
     let mut dataset = Dataset {
         name: name.to_owned(),
         root: root.to_owned(),
@@ -210,7 +245,9 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
         skipped,
         unused,
         notes: scan.notes,
-        drawn: Drawn { seed: options.seed, shares: Vec::new() },
+        empty_classes: options.empty_classes,
+        inner_folder: scan.inner_folder,
+        drawn: Drawn::default(),
     };
     let labels: BTreeMap<String, u32> = dataset.classes.iter().cloned().zip(0..).collect();
     for found in scan.images {
@@ -224,15 +261,15 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
     dataset.skipped.sort_by(|a, b| a.id.cmp(&b.id));
     dataset.drawn = Drawn::missing_in(&dataset, options);
     if options.file.is_some() || scan.has_splits {
-        dataset.notes.extend(dataset.drawn.shares.iter().map(|(split, share)| {
+        dataset.notes.extend(dataset.drawn.shares().map(|(split, share)| {
             let (percent, seed) = (share * 100.0, options.seed);
             format!(
                 "There is no {split} split: {percent:.0} % of the training photos are set aside for it (seed {seed})."
             )
         }));
     }
-    dataset.draw_splits();
-    dataset.check_classes()?;
+    dataset.draw_splits(&|_| Vec::new());
+    dataset.settle_empty_classes()?;
     Ok(dataset)
 }
 
@@ -293,47 +330,28 @@ fn refuse_absent(
     );
 }
 
-/// The sorted classes; with splits, those of the training split.
-fn class_names(scan: &Scan, root: &Path) -> Result<Vec<String>> {
-    let shown = root.display();
-    let trained = |found: &&Found| found.split.is_none_or(|split| split == Split::Train);
-    let train: BTreeSet<&str> = scan.images.iter().filter(trained).map(|found| found.class.as_str()).collect();
-    if let Some(found) = scan.images.iter().find(|found| !train.contains(found.class.as_str())) {
-        let split = found.split.map_or("data", Split::name);
-        bail!("class {:?} of {shown} occurs in the {split} split ({}) but not in train", found.class, found.id);
+/// All classes, sorted or in the order that the data set gives them.
+fn class_names(scan: &Scan) -> Vec<String> {
+    match &scan.order {
+        Some(order) => order.iter().filter(|class| scan.classes.contains(*class)).cloned().collect(),
+        None => scan.classes.iter().cloned().collect(),
     }
-    if let Some(empty) = scan.classes.iter().find(|class| !train.contains(class.as_str())) {
-        bail!("class {empty:?} of {shown} has no readable image; add some or leave the class out");
-    }
-    if train.len() < 2 {
-        let found = match train.first() {
-            Some(only) => format!("only the class {only:?}"),
-            None => "no class folder with images".to_owned(),
-        };
-        let hint = match &scan.inner_folder {
-            Some(folder) => format!("; did you mean {}?", root.join(folder).display()),
-            None => String::new(),
-        };
-        bail!("{shown} has {found}; a classifier needs at least two class folders of images{hint}");
-    }
-    let sorted = train.iter().map(|class| (*class).to_owned()).collect();
-    Ok(match &scan.order {
-        Some(order) => order.iter().filter(|class| train.contains(class.as_str())).cloned().collect(),
-        None => sorted,
-    })
 }
 
 impl Drawn {
     /// Validation and test splits where there are no such photos yet.
     fn missing_in(dataset: &Dataset, options: &SplitOptions) -> Self {
         let Fractions { train, val, test } = options.fractions;
-        let mut shares = Vec::new();
-        if dataset.test.is_empty() {
-            shares.push((Split::Test, if dataset.val.is_empty() { test } else { test / (train + test) }));
-        }
-        if dataset.val.is_empty() {
-            shares.push((Split::Val, val / (train + val)));
-        }
-        Self { seed: options.seed, shares }
+        let val = if dataset.val.is_empty() { val } else { 0.0 };
+        let test = if dataset.test.is_empty() { test } else { 0.0 };
+        let all = train + val + test;
+        let fractions = Fractions { train: train / all, val: val / all, test: test / all };
+        Self { seed: options.seed, fractions, ..Self::default() }
+    }
+
+    /// The splits that are drawn, each with its share.
+    fn shares(&self) -> impl Iterator<Item = (Split, f64)> + use<> {
+        let Fractions { val, test, .. } = self.fractions;
+        [(Split::Test, test), (Split::Val, val)].into_iter().filter(|(_, share)| *share > 0.0)
     }
 }

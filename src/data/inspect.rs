@@ -1,5 +1,6 @@
 //! One look at every photo of a data set: what it is, how large, how it looks, whether it can be read at all.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Sample, Skipped};
+use super::duplicates::{Duplicates, Print};
 use super::header::Header;
 use super::perceptual_hash::Fingerprint;
 use super::photo::Photo;
@@ -147,6 +149,42 @@ pub fn inspect(dataset: &Dataset, progress: &(dyn Fn(usize) + Sync)) -> Inspecti
     inspection.photos.sort_by(|a, b| a.sample.id.cmp(&b.sample.id));
     inspection.broken.sort_by(|a, b| a.id.cmp(&b.id));
     inspection
+}
+
+impl Inspected {
+    /// What [`Duplicates`] compares.
+    pub fn print(&self) -> Print<'_> {
+        Print { sha256: &self.sha256, fingerprint: &self.fingerprint }
+    }
+}
+
+impl Inspection {
+    /// The data set with what can be read of it, divided as a training divides it.
+    pub fn readable(&self, dataset: &Dataset) -> Dataset {
+        let mut readable = dataset.clone();
+        readable.skipped.clone_from(&self.broken);
+        let find = |id: &str| self.photos.binary_search_by(|photo| photo.sample.id.as_str().cmp(id)).ok();
+        for split in Split::ALL {
+            readable.split_mut(split).retain(|sample| find(&sample.id).is_some());
+        }
+        readable.draw_splits(&|samples| {
+            let photos = samples.iter().filter_map(|sample| self.photos.get(find(&sample.id)?));
+            Duplicates::find(&photos.map(Inspected::print).collect::<Vec<_>>()).groups
+        });
+        readable
+    }
+
+    /// Gives photos the splits of [`Self::readable`]: those that a training draws of them.
+    pub fn divide(&mut self, dataset: &Dataset) {
+        let readable = self.readable(dataset);
+        let splits: BTreeMap<&str, Split> = Split::ALL
+            .iter()
+            .flat_map(|&split| readable.split(split).iter().map(move |sample| (sample.id.as_str(), split)))
+            .collect();
+        for photo in &mut self.photos {
+            photo.split = splits.get(photo.sample.id.as_str()).copied().unwrap_or(photo.split);
+        }
+    }
 }
 
 fn look_at(sample: &Sample, split: Split) -> Result<Inspected> {

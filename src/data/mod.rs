@@ -13,6 +13,7 @@ pub mod decode;
 pub mod division;
 pub mod drawn;
 pub mod duplicates;
+pub mod empty_classes;
 pub mod feature_cache;
 pub mod formulas;
 pub mod hamming;
@@ -36,5 +37,6 @@ pub mod statistics;
 mod stl10;
 mod table;
 pub mod tfds;
+pub mod warnings;
 
 pub use scan::photos_below;

@@ -16,9 +16,11 @@ use std::f64::consts::PI;
 use std::sync::LazyLock;
 
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use super::preprocess::Interpolation;
 use super::resize::resize_u8;
+use crate::files::hex;
 
 /// Side of the grey copy of which the hash is made.
 const SIDE: usize = 32;
@@ -35,7 +37,8 @@ pub const NEAR_BITS: u32 = 10;
 const NEARER_BITS: u32 = 6;
 
 /// What is kept of a photo's looks.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Fingerprint {
     /// One bit for each of the 64 lowest frequencies (without the mean): whether it is above the median of all.
     pub hash: u64,
@@ -47,6 +50,28 @@ impl std::fmt::Debug for Fingerprint {
     /// Without the pixels.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Fingerprint({:016x})", self.hash)
+    }
+}
+
+/// Hexadecimal digits, as processes tell each other.
+impl From<Fingerprint> for String {
+    fn from(print: Fingerprint) -> Self {
+        hex(&print.hash.to_be_bytes()) + &hex(&*print.thumbnail)
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let read = || {
+            let digits = text.as_bytes().as_chunks::<2>().0.iter();
+            let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            let bytes: Vec<u8> = digits.map(byte).collect::<Option<_>>()?;
+            let (hash, thumbnail) = bytes.split_first_chunk()?;
+            Some(Self { hash: u64::from_be_bytes(*hash), thumbnail: Box::new(thumbnail.try_into().ok()?) })
+        };
+        read().ok_or("not a fingerprint")
     }
 }
 

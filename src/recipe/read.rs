@@ -213,7 +213,7 @@ impl<'n, 'p> Section<'n, 'p> {
 /// The section in which a key would have been right.
 fn section_of(key: &str) -> Option<&'static str> {
     let sections: [(&str, &[&str]); 6] = [
-        ("data", &["split_file", "tfds_filter", "image_size", "split", "split_seed"]),
+        ("data", &["split_file", "tfds_filter", "skip_empty_classes", "image_size", "split", "split_seed"]),
         ("augmentation", &["copies", "steps"]),
         ("backbone", &["model", "until", "freeze_before", "batch_norm", "initializer"]),
         ("weights", &["missing", "preprocessing"]),
@@ -255,6 +255,7 @@ fn data(node: Option<&Node>, problems: &mut Problems) -> Data {
     section.value("source", &mut data.source);
     section.value("split_file", &mut data.split_file);
     section.value("tfds_filter", &mut data.tfds_filter);
+    section.value("skip_empty_classes", &mut data.skip_empty_classes);
     section.value("image_size", &mut data.image_size);
     section.value("split_seed", &mut data.split_seed);
     let split_node = section.table("split");

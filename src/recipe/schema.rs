@@ -43,6 +43,9 @@ pub struct Data {
     /// Leaves out the photos that TensorFlow Datasets leaves out of `cats_vs_dogs`: files without `JFIF` in their first 10
     /// bytes. Default false: whatever can be decoded is used.
     pub tfds_filter: bool,
+    /// Leaves out classes that have no photo to train with, instead of refusing the data set. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_empty_classes: bool,
     /// Side of the square network input in pixels, at least 32. Default 160.
     pub image_size: usize,
     pub split: Split,
@@ -145,6 +148,7 @@ impl Default for Data {
             source: "tf_flowers".to_owned(),
             split_file: None,
             tfds_filter: false,
+            skip_empty_classes: false,
             image_size: 160,
             split: Split::default(),
             split_seed: 0,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::{SourceArgs, look_at, photos, thousands};
+use super::{SourceArgs, photos, read_all, refuse_nothing_readable, thousands};
 use crate::cli::output::{print, print_json};
 use crate::data::audit::{Audit, Finding, Kind, Member};
 use crate::data::dataset::Dataset;
@@ -55,10 +55,12 @@ const SHOWN_MEMBERS: usize = 6;
 /// Checks a data set and reports what was found.
 ///
 /// # Errors
-/// If there is no such data set, or with `--strict` if anything is found.
+/// If there is no such data set, or no photo of it can be read, or with `--strict` if anything is found.
 pub fn run(args: &Args) -> Result<()> {
     let dataset = args.source.open(args.split_file.clone())?;
-    let audit = Audit::new(&dataset, &look_at(&dataset)?);
+    let inspection = read_all(&dataset);
+    let audit = Audit::new(&dataset, &inspection);
+    audit.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     if let Some(path) = &args.csv {
         write_csv(path, &audit)?;
         say(&format!("findings: {}", path.display()));
@@ -68,6 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         print(&report(&dataset, &audit, args.all))?;
     }
+    // Such data are of no use for anything; what is wrong with each photo has been listed.
+    refuse_nothing_readable(&dataset, &inspection)?;
     if args.strict && audit.count() > 0 {
         bail!("{} has {} finding(s)", dataset.root.display(), audit.count());
     }
@@ -93,6 +97,7 @@ fn as_json(dataset: &Dataset, audit: &Audit) -> Value {
         "classes": classes,
         "count": audit.count(),
         "findings": findings,
+        "warnings": audit.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

@@ -17,7 +17,7 @@ use clap::Subcommand;
 use super::arguments::set_threads;
 use super::console::Console;
 use super::help;
-use super::prepare::open_dataset;
+use super::prepare::open_as_it_is;
 use crate::data::dataset::Dataset;
 use crate::data::inspect::{Inspection, inspect};
 use crate::draft::photos;
@@ -49,7 +49,7 @@ enum Command {
     List(list::Args),
     /// Download known data sets, or draw them
     Fetch(fetch::Args),
-    /// Find broken and odd photos, duplicates, photos in two classes or splits
+    /// Find broken and odd photos, duplicates, photos in two classes or splits, classes without photos
     Check(check::Args),
     /// Count photos by class and split, with their sizes and formats
     Stats(stats::Args),
@@ -92,11 +92,11 @@ struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// Finds the photos; `split_file` says how they are divided.
+    /// Finds the photos; `split_file` says how they are divided. Classes without a photo stay, so that they can be told of.
     fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
         set_threads(self.threads)?;
         let data = Data { source: self.data.clone(), split_file, ..Data::default() };
-        let dataset = open_dataset(&data, self.offline)?;
+        let dataset = open_as_it_is(&data, self.offline)?;
         dataset.notes.iter().for_each(|note| say(note));
         Ok(dataset)
     }
@@ -107,6 +107,13 @@ impl SourceArgs {
 /// # Errors
 /// If none can be read.
 pub(super) fn look_at(dataset: &Dataset) -> Result<Inspection> {
+    let inspection = read_all(dataset);
+    refuse_nothing_readable(dataset, &inspection)?;
+    Ok(inspection)
+}
+
+/// Reads every photo, with progress on stderr; perhaps none can be read.
+fn read_all(dataset: &Dataset) -> Inspection {
     let mut console = Console::default();
     console.begin("read photos", dataset.len());
     let shared = Mutex::new(&mut console);
@@ -117,6 +124,12 @@ pub(super) fn look_at(dataset: &Dataset) -> Result<Inspection> {
         }
     });
     console.end();
+    inspection
+}
+
+/// # Errors
+/// If there is no readable photo.
+fn refuse_nothing_readable(dataset: &Dataset, inspection: &Inspection) -> Result<()> {
     ensure!(
         !inspection.photos.is_empty(),
         "{} has no readable image; the first of {} problems: {}",
@@ -124,5 +137,5 @@ pub(super) fn look_at(dataset: &Dataset) -> Result<Inspection> {
         inspection.broken.len(),
         inspection.broken.first().map_or_else(String::new, |broken| format!("{}: {}", broken.id, broken.reason))
     );
-    Ok(inspection)
+    Ok(())
 }

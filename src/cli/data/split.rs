@@ -1,6 +1,6 @@
 //! `ft data split`: writes a split file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,9 +8,8 @@ use serde_json::json;
 
 use super::{SourceArgs, look_at, photos};
 use crate::cli::output::{Column, print, print_json, table};
-use crate::data::audit::prints;
 use crate::data::dataset::Dataset;
-use crate::data::division::{Shares, Unit, divide};
+use crate::data::division::{Candidate, Divided, Shares, divide_groups};
 use crate::data::duplicates::Duplicates;
 use crate::data::inspect::{Inspected, Inspection};
 use crate::data::split::{Assignment, Fractions, Split, read_split_file};
@@ -77,11 +76,10 @@ pub fn run(args: &Args) -> Result<()> {
         say("note: the data have splits of their own, which this split file replaces");
     }
     let inspection = look_at(&dataset)?;
-    let division = Division::new(&inspection, &old, |units| {
-        divide(units, &fractions, args.seed, if args.exact { Shares::Exact } else { Shares::Stable })
-    });
+    let shares = if args.exact { Shares::Exact } else { Shares::Stable };
+    let division = Division::new(&inspection, &old, &fractions, args.seed, shares);
     division.write(out)?;
-    for note in division.notes(&inspection, &old) {
+    for note in division.notes(&dataset, &inspection, &old) {
         say(&note);
     }
     if args.json {
@@ -108,31 +106,34 @@ pub(in crate::cli) struct Division {
     splits: BTreeMap<String, Split>,
     /// Photos that the earlier file lists.
     kept: usize,
-    /// Groups of near-duplicates or identical files.
-    groups: usize,
     /// Groups that the earlier file parts.
     parted: usize,
+    divided: Divided,
 }
 
 impl Division {
+    /// Divides the photos; those that the earlier file lists stay where they are.
     pub(in crate::cli) fn new(
         inspection: &Inspection,
         old: &BTreeMap<String, Assignment>,
-        divide: impl FnOnce(&[Unit]) -> Vec<Split>,
+        fractions: &Fractions,
+        seed: u64,
+        shares: Shares,
     ) -> Self {
-        let groups = whole_groups(&inspection.photos);
+        let photos = &inspection.photos;
         let listed = |photo: &Inspected| old.get(&photo.sample.id).map(|assignment| assignment.split);
-        let units: Vec<Unit> = groups.iter().filter_map(|group| unit(group, listed)).collect();
-        let (mut splits, mut kept, mut parted) = (BTreeMap::new(), 0, 0);
-        for (group, split) in groups.iter().zip(divide(&units)) {
-            let earlier: Vec<Split> = group.iter().filter_map(|photo| listed(photo)).collect();
-            kept += earlier.len();
-            parted += usize::from(earlier.iter().any(|other| earlier.first() != Some(other)));
-            for photo in group {
-                splits.insert(photo.sample.id.clone(), listed(photo).unwrap_or(split));
-            }
-        }
-        Self { splits, kept, groups: groups.iter().filter(|group| group.len() > 1).count(), parted }
+        let candidates: Vec<Candidate> =
+            photos.iter().map(|p| Candidate { id: &p.sample.id, label: p.sample.label, fixed: listed(p) }).collect();
+        let groups = Duplicates::find(&photos.iter().map(Inspected::print).collect::<Vec<_>>()).groups;
+        let earlier = |group: &Vec<usize>| -> BTreeSet<Split> {
+            group.iter().filter_map(|&i| candidates.get(i)?.fixed).collect()
+        };
+        let parted = groups.iter().filter(|group| earlier(group).len() > 1).count();
+        let divided = divide_groups(&candidates, groups, fractions, seed, shares);
+        let ids = candidates.iter().map(|candidate| candidate.id.to_owned());
+        let splits = ids.zip(divided.splits.iter().copied()).collect();
+        let kept = candidates.iter().filter(|candidate| candidate.fixed.is_some()).count();
+        Self { splits, kept, parted, divided }
     }
 
     /// Writes the file, a line a photo.
@@ -148,8 +149,13 @@ impl Division {
     }
 
     /// What the user should know, as lines.
-    pub(in crate::cli) fn notes(&self, inspection: &Inspection, old: &BTreeMap<String, Assignment>) -> Vec<String> {
-        let mut notes = Vec::new();
+    pub(in crate::cli) fn notes(
+        &self,
+        dataset: &Dataset,
+        inspection: &Inspection,
+        old: &BTreeMap<String, Assignment>,
+    ) -> Vec<String> {
+        let mut notes: Vec<String> = self.divided.warning(&dataset.classes).into_iter().collect();
         if !inspection.broken.is_empty() {
             notes.push(format!(
                 "note: {} cannot be read: left out (see ft data check)",
@@ -183,7 +189,7 @@ impl Division {
             "test": self.count(Split::Test),
             "kept": self.kept,
             "new": self.splits.len() - self.kept,
-            "groups": self.groups,
+            "groups": self.divided.whole,
             "parted_groups": self.parted,
             "broken": inspection.broken.len(),
         })
@@ -209,29 +215,11 @@ impl Division {
             dataset.classes.iter().zip(&counts).map(|(name, row_)| row(name, row_)).collect();
         rows.push(row("all", &Split::ALL.map(|split| self.count(split))));
         let kept = if self.kept > 0 { format!(", {} kept from before", self.kept) } else { String::new() };
-        let groups = match self.groups {
+        let groups = match self.divided.whole {
             0 => "no near-duplicates".to_owned(),
             groups => format!("{groups} group(s) of near-duplicates, each on one side"),
         };
         let whole = photos(self.splits.len());
         format!("{}\n{}: {whole}{kept}; {groups}\n", table(&columns, &rows), out.display())
     }
-}
-
-/// All photos: groups of near-duplicates, and every other photo for itself. Each group is sorted by id.
-fn whole_groups(photos: &[Inspected]) -> Vec<Vec<&Inspected>> {
-    let groups = Duplicates::find(&prints(photos)).groups;
-    let mut grouped = vec![false; photos.len()];
-    groups.iter().flatten().for_each(|&i| grouped[i] = true);
-    let mut all: Vec<Vec<&Inspected>> =
-        groups.iter().map(|group| group.iter().filter_map(|&i| photos.get(i)).collect()).collect();
-    all.extend(photos.iter().zip(grouped).filter(|(_, grouped)| !grouped).map(|(photo, _)| vec![photo]));
-    all.iter_mut().for_each(|group| group.sort_by(|a, b| a.sample.id.cmp(&b.sample.id)));
-    all
-}
-
-fn unit(group: &[&Inspected], listed: impl Fn(&Inspected) -> Option<Split>) -> Option<Unit> {
-    let first = group.first()?;
-    let fixed = group.iter().find_map(|photo| listed(photo));
-    Some(Unit { key: first.sample.id.clone(), label: first.sample.label, photos: group.len(), fixed })
 }

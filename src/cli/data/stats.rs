@@ -42,7 +42,8 @@ pub struct Args {
 /// If there is no such data set.
 pub fn run(args: &Args) -> Result<()> {
     let dataset = args.source.open(args.split_file.clone())?;
-    let inspection = look_at(&dataset)?;
+    let mut inspection = look_at(&dataset)?;
+    inspection.divide(&dataset);
     let statistics = Statistics::new(&dataset, &inspection).context("no readable photo")?;
     let weights = weights(&dataset, &inspection)?;
     if args.json {

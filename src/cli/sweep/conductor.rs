@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use super::super::prepare::{open_dataset, warnings};
 use super::super::{DeviceChoice, interrupt};
 use super::arguments::Args;
 use super::child::ChildRun;
 use super::counted;
 use super::progress::Progress;
+use crate::recipe::Recipe;
 use crate::recipe::sweep::{Point, Sweep, Trial};
 use crate::runs::claims::{Claim, Claims, Owner, Taken};
 use crate::runs::sweeps::{self, Index, Membership, claim_key, join};
@@ -65,6 +67,9 @@ pub struct Conductor<'s> {
     /// What failed before and was tried again here.
     retried: HashSet<String>,
     told: HashMap<String, Owner>,
+    /// Photos and batches that have been looked at, and what was said of them.
+    looked_at: HashSet<String>,
+    warned: HashSet<String>,
     progress: Progress,
 }
 
@@ -97,6 +102,8 @@ impl<'s> Conductor<'s> {
             failed: Vec::new(),
             retried: HashSet::new(),
             told: HashMap::new(),
+            looked_at: HashSet::new(),
+            warned: HashSet::new(),
             progress: Progress::new(usize::from(args.jobs)),
         })
     }
@@ -209,6 +216,9 @@ impl<'s> Conductor<'s> {
         if self.args.retry_failed {
             self.retried.insert(identity.clone());
         }
+        if resumed.is_none() {
+            self.warn_of_photos(&wanted.trial.recipe)?;
+        }
         let arguments = match &resumed {
             None => self.recipe_arguments(wanted),
             Some(folder) => self.resume_arguments(folder),
@@ -223,6 +233,23 @@ impl<'s> Conductor<'s> {
         let verb = if resumed.is_some() { "resumed" } else { "started" };
         self.progress.say(&format!("{}: {verb}, log {}", wanted.name(), log.display()));
         self.going.push(Going { wanted, child, claim, since: Instant::now(), lost: false });
+        Ok(())
+    }
+
+    /// Says what should be known of photos before a run with them is started, once. What keeps them from being opened the run itself
+    /// will say.
+    fn warn_of_photos(&mut self, recipe: &Recipe) -> Result<()> {
+        let copies = recipe.augmentation.copies;
+        let asked = format!("{}{copies} {}", toml::to_string(&recipe.data)?, recipe.train.batch_size);
+        if !self.looked_at.insert(asked) {
+            return Ok(());
+        }
+        let Ok(dataset) = open_dataset(&recipe.data, true) else { return Ok(()) };
+        for line in dataset.notes.iter().cloned().chain(warnings(&dataset, recipe)) {
+            if self.warned.insert(line.clone()) {
+                self.progress.say(&line);
+            }
+        }
         Ok(())
     }
 

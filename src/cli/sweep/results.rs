@@ -367,8 +367,8 @@ fn different_photos(sweep: &Sweep, index: &Index) -> Result<Vec<String>> {
         let (first, photos) = seen.entry(asked).or_insert_with(|| (run.id.clone(), environment.data_sha256.clone()));
         if *photos != environment.data_sha256 {
             warnings.push(format!(
-                "the photos have changed between {first} and {}: these runs are not comparable; `ft runs rm` removes one, and \
-                 `ft sweep` makes it anew",
+                "the photos, or how they are divided, have changed between {first} and {}: these runs are not comparable; \
+                 `ft runs rm` removes one, and `ft sweep` makes it anew",
                 run.id
             ));
         }
