@@ -23,7 +23,8 @@ use ft::train::checkpoint::ModelDescription;
 use ft::train::objective::Objective;
 use ft::train::observer::{EpochMetrics, Moment, Observer, StepMetrics};
 use ft::train::shared::predict_among;
-use ft::train::source::{Batches, CachedSource, FeatureBatch, PhotoSource, Source, Watcher};
+use ft::train::shared_cache::open_or_build_among;
+use ft::train::source::{Batches, FeatureBatch, PhotoSource, Source, Watcher};
 use ft::train::state::TrainingState;
 use ft::train::trainer::{Stopped, Trainer};
 use ft::weights;
@@ -457,7 +458,7 @@ impl Flowers {
                 None
             } else {
                 let _one_at_a_time = self.filling.lock().unwrap();
-                Some(CachedSource::open_or_build(&self.cache, "photos", &network, &photos, 16, &mut Quiet)?)
+                Some(open_or_build_among(&Ranks::alone(), &self.cache, "photos", &network, &photos, 16, &mut Quiet)?)
             };
             let source: &dyn Source = cached.as_ref().map_or(&photos, |cached| cached);
             trainer.train(&phase, &mut network, source, Some(&val), &mut seen)?;
