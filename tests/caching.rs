@@ -303,5 +303,5 @@ fn init_says_what_the_recipe_will_keep_and_whether_there_is_room() {
     let kept: u64 = shop.features().iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
     // Headers and checksums.
     assert!(kept > said && kept < said + 10_000, "{said} said, {kept} kept");
-    run(&shop, "1MB", &init).code(0).says(&["more than the 1.0 MB that may be kept", "set FT_CACHE_LIMIT"]);
+    run(&shop, "100kB", &init).code(0).says(&["more than the 100.0 kB that may be kept", "set FT_CACHE_LIMIT"]);
 }

@@ -139,7 +139,7 @@ fn what_is_too_large_for_the_limit_is_refused_and_nothing_goes_in_vain() {
     refused(ONE - 1, "FT_CACHE_LIMIT");
     refused(0, "FT_CACHE_LIMIT is 0");
     let cache = FeatureCache::new(root.path()).with_limit(Some(2 * ONE - 1));
-    let in_use = build(&cache, "b0");
+    let Ok(Opened::Ready(in_use)) = cache.open_or_create("b0", RECORD, 10) else { panic!("it is there") };
     refused(2 * ONE - 1, &format!("other processes use {}", ft::disk::size(ONE)));
     drop(in_use);
     build(&cache, "b1");
