@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod cli;
 pub mod data;
+pub mod disk;
 pub mod doctor;
 pub mod download;
 pub mod draft;

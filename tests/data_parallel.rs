@@ -3,14 +3,13 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use ft::data::augment::Augmenter;
 use ft::data::dataset::{self, Dataset, SplitOptions};
 use ft::data::drawn;
-use ft::data::feature_cache::FeatureCache;
+use ft::data::feature_cache::{FeatureCache, Unusable};
 use ft::data::preprocess::Preprocessing;
 use ft::models::{Architecture, Network, attach_head};
 use ft::ops;
@@ -23,6 +22,7 @@ use ft::train::checkpoint::ModelDescription;
 use ft::train::objective::Objective;
 use ft::train::observer::{EpochMetrics, Moment, Observer, StepMetrics};
 use ft::train::shared::predict_among;
+use ft::train::shared_cache::open_or_build_among;
 use ft::train::source::{Batches, CachedSource, FeatureBatch, PhotoSource, Source, Watcher};
 use ft::train::state::TrainingState;
 use ft::train::trainer::{Stopped, Trainer};
@@ -388,13 +388,12 @@ impl Watcher for Quiet {
     fn log(&mut self, _: &str) {}
 }
 
-/// One rank's photos, network and what it has seen; one rank at a time fills the cache.
+/// One rank's photos, network and what it has seen.
 struct Flowers {
     recipe: Recipe,
     dataset: Dataset,
     description: ModelDescription,
     cache: FeatureCache,
-    filling: Mutex<()>,
     _folder: tempfile::TempDir,
 }
 
@@ -423,7 +422,7 @@ impl Flowers {
             val_accuracy: None,
         };
         let cache = FeatureCache::new(&folder.path().join("features"));
-        Self { recipe, dataset, description, cache, filling: Mutex::default(), _folder: folder }
+        Self { recipe, dataset, description, cache, _folder: folder }
     }
 
     fn network(&self) -> Result<Network> {
@@ -436,6 +435,10 @@ impl Flowers {
             .collect();
         network.set_parameters(&weights::assign(&specs, network.graph().naming, file, &[])?.tensors)?;
         Ok(network)
+    }
+
+    fn cached(&self, ranks: &Ranks, network: &Network, photos: &PhotoSource) -> Result<CachedSource> {
+        open_or_build_among(ranks, &self.cache, "photos", network, photos, 16, &mut Quiet)
     }
 
     fn train(&self, ranks: Ranks) -> Result<(Seen, Vec<Vec<f32>>)> {
@@ -453,12 +456,7 @@ impl Flowers {
         let mut trainer = Trainer::new(recipe, &objective, network.graph())?.among(ranks.clone());
         while let Some(phase) = trainer.next_phase() {
             phase.freeze(&mut network)?;
-            let cached = if fresh {
-                None
-            } else {
-                let _one_at_a_time = self.filling.lock().unwrap();
-                Some(CachedSource::open_or_build(&self.cache, "photos", &network, &photos, 16, &mut Quiet)?)
-            };
+            let cached = if fresh { None } else { Some(self.cached(&ranks, &network, &photos)?) };
             let source: &dyn Source = cached.as_ref().map_or(&photos, |cached| cached);
             trainer.train(&phase, &mut network, source, Some(&val), &mut seen)?;
         }
@@ -494,6 +492,31 @@ fn assert_flowers_as_alone(overrides: &[&str], what: &str) {
 #[test]
 fn half_frozen_on_drawn_flowers_ranks_train_as_one_process() {
     assert_flowers_as_alone(&[], "cached first half");
+}
+
+#[test]
+fn ranks_write_the_features_of_one_process_and_go_without_together_where_one_has_no_room() {
+    let mut flowers = Flowers::new(&[]);
+    let cached = |flowers: &Flowers, ranks: Ranks| -> Result<Vec<u8>> {
+        let ModelDescription { preprocessing, freeze_before, batch_norm, .. } = &flowers.description;
+        let samples = flowers.dataset.train.clone();
+        let photos = PhotoSource::new(samples, 64, preprocessing, 0, &Device::Cpu)?;
+        let mut network = flowers.network()?;
+        network.freeze(freeze_before, *batch_norm)?;
+        Ok(std::fs::read(flowers.cached(&ranks, &network, &photos)?.path())?)
+    };
+    let alone = cached(&flowers, Ranks::alone()).unwrap();
+    for size in [2, 3] {
+        std::fs::remove_dir_all(flowers.cache.folder()).unwrap();
+        for file in threads::run(size, 1, |ranks| cached(&flowers, ranks)).unwrap() {
+            assert!(file.unwrap() == alone, "{size} ranks");
+        }
+    }
+    std::fs::remove_dir_all(flowers.cache.folder()).unwrap();
+    flowers.cache = flowers.cache.with_limit(Some(alone.len() as u64 - 1));
+    for refused in threads::run(3, 1, |ranks| cached(&flowers, ranks)).unwrap() {
+        assert!(refused.unwrap_err().is::<Unusable>());
+    }
 }
 
 #[test]

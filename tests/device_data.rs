@@ -19,7 +19,8 @@ use ft::models::{Architecture, Network, attach_head};
 use ft::ops::Precision;
 use ft::recipe::{BatchNormMode, head};
 use ft::train::device_data::DeviceData;
-use ft::train::source::{CachedSource, FeatureBatch, PhotoSource, Source, Watcher};
+use ft::train::shared_cache::open_or_build_among;
+use ft::train::source::{FeatureBatch, PhotoSource, Source, Watcher};
 use half::bf16;
 use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
@@ -237,7 +238,8 @@ fn features_are_the_same_from_the_memory_map_streamed_and_from_the_devices_memor
         let cache = FeatureCache::new(&folder.path().join("cache"));
         let open = |choice| {
             let photos = PhotoSource::new(samples.clone(), 32, &contract, 0, &Device::Cpu).unwrap();
-            let source = CachedSource::open_or_build(&cache, "photos", &network, &photos, 4, &mut Lines::default());
+            let source =
+                open_or_build_among(&Ranks::alone(), &cache, "photos", &network, &photos, 4, &mut Lines::default());
             source.and_then(|source| source.with_device_data(choice)).unwrap()
         };
         let mapped = open(DeviceData::Never);

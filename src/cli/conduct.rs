@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::console::Console;
 use super::output::device_name;
 use super::prepare::Prepared;
-use super::sources::Sources;
+use super::sources::Opener;
 use super::{DeviceChoice, Selected};
 use crate::data::check::{Manifest, check_by, read_all};
 use crate::data::dataset::{Dataset, Sample};
@@ -34,6 +34,8 @@ use crate::train::trainer::Trainer;
 /// An observer that shows things.
 pub(super) trait Shows: Observer {
     fn console(&mut self) -> &mut Console;
+    /// The run folder; empty on ranks that do not record.
+    fn user(&self) -> String;
 }
 
 /// Does `prepare` on the device of each rank, machine after machine, so that what it fetches is fetched once on each; then looks whether all
@@ -175,9 +177,9 @@ impl Course<'_> {
             observer.phase(network, &phase)?;
             // What was opened for the phase before may hold much memory.
             drop(val.take());
-            let opened =
-                Sources::open(recipe, dataset, manifest, description, network, device, ranks, observer.console());
-            let sources = match opened {
+            let user = &observer.user();
+            let opener = Opener { recipe, dataset, manifest, description, network, device, ranks, user };
+            let sources = match opener.open(observer.console()) {
                 // What the phases before have reached is kept.
                 Err(error) if error.is::<Interrupted>() && trainer.has_begun() => {
                     trainer.interrupt();

@@ -73,4 +73,8 @@ impl Shows for Follower {
     fn console(&mut self) -> &mut Console {
         &mut self.0
     }
+
+    fn user(&self) -> String {
+        String::new()
+    }
 }

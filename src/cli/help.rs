@@ -53,6 +53,7 @@ const TOPICS: &[Topic] = &[
     topic!("sweeps", Some("sweep")),
     topic!("resuming", Some("resume")),
     topic!("speed", Some("bench")),
+    topic!("disk", Some("cache")),
     topic!("devices", None),
     topic!("run-files", None),
     topic!("exit-codes", None),

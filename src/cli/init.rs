@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 use super::data::check::headline;
@@ -12,20 +12,25 @@ use super::data::look_at;
 use super::data::split::Division;
 use super::output::{print, print_json};
 use super::prepare::open_dataset;
-use super::{MachineArgs, output};
+use super::sources::features_folder;
+use super::{MachineArgs, output, precision};
 use crate::data::audit::{Audit, Kind};
 use crate::data::dataset::Dataset;
 use crate::data::division::Shares;
+use crate::data::feature_cache::{LIMIT_VARIABLE, limit_from_env};
 use crate::data::inspect::Inspection;
 use crate::data::photos_below;
 use crate::data::split::{Split, read_split_file};
 use crate::data::warnings::Warning;
+use crate::disk::{Space, size};
 use crate::draft::{self, Backbone, Choice, Draft, Facts, SplitFile, Wanted, photos, shares};
 use crate::error::{say, usage};
 use crate::files::write_atomically;
 use crate::models::summary::thousands;
-use crate::models::{Architecture, attach_head};
+use crate::models::{Architecture, Network, ParamSpec, attach_head};
 use crate::recipe::{self, Data, Recipe, head};
+use crate::train::first_half_bytes;
+use crate::train::phases::phases;
 
 const EXAMPLES: &str = "\
 Every key of the recipe has a comment that names what it follows from. It is a start, not the end: change what you know better.
@@ -95,14 +100,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let warnings = warnings(&inspection.readable(&dataset), &audit, &draft);
     report(&facts, &audit, &warnings, &args.data);
-    let text = text_of(&draft, &facts, args, &out, &backbone)?;
+    let (text, recipe) = text_of(&draft, &facts, args, &out, &backbone)?;
+    let features = Features::of(&recipe, &draft, facts.classes.len(), &device)?;
     if let Some(split) = &split {
         split.write()?;
     }
     write_atomically(&out, |file| Ok(file.write_all(text.as_bytes())?))?;
     say_what_next(&out, &backbone, args.machine.offline, &device);
+    features.say();
     if args.json {
-        return print_json(&as_json(&draft, &facts, &audit, &warnings, &out, split.as_ref(), &backbone));
+        let draft = as_json(&draft, &facts, &audit, &warnings, &out, split.as_ref(), &backbone, &features);
+        return print_json(&draft);
     }
     print(&format!("{}\n", out.display()))
 }
@@ -247,7 +255,7 @@ impl SplitChoice {
 }
 
 /// The recipe's text, after it has been read back and its network built.
-fn text_of(draft: &Draft, facts: &Facts, args: &Args, out: &Path, backbone: &Backbone) -> Result<String> {
+fn text_of(draft: &Draft, facts: &Facts, args: &Args, out: &Path, backbone: &Backbone) -> Result<(String, Recipe)> {
     let name = out.file_stem().map_or_else(|| facts.name.clone(), |stem| stem.to_string_lossy().into_owned());
     let start = if backbone.from_scratch() { "from scratch" } else { "fine-tuned" };
     let description =
@@ -255,20 +263,76 @@ fn text_of(draft: &Draft, facts: &Facts, args: &Args, out: &Path, backbone: &Bac
     let text = draft::to_toml(draft, &name, &description, &format!("ft init {}", args.data));
     let recipe = recipe::from_text(&text, &out.display().to_string(), &[])
         .context("the recipe that ft init made cannot be read; this is a bug in ft, please report it")?;
-    check_network(&recipe, facts.classes.len())?;
-    Ok(text)
+    Ok((text, recipe))
 }
 
-/// Whether such a network can be: the image may be too small for it.
-fn check_network(recipe: &Recipe, classes: usize) -> Result<()> {
+/// The network of a recipe without its weights. The image may be too small for it.
+fn network_of(recipe: &Recipe, classes: usize, device: &Device) -> Result<Network> {
     let side = recipe.data.image_size;
     let mut graph = Architecture::find(&recipe.backbone.model)?.backbone((side, side))?;
     if let Some(until) = &recipe.backbone.until {
         graph.cut_after(until)?;
     }
     attach_head(&mut graph, &head::parse(&recipe.head.layers)?, classes)?;
-    crate::models::freeze_boundary(&graph, &recipe.backbone.freeze_before)?;
-    Ok(())
+    let zeros = |spec: &ParamSpec| Ok((spec.name.clone(), Tensor::zeros(&*spec.shape, DType::F32, &Device::Cpu)?));
+    let zeros = graph.params.iter().map(zeros).collect::<Result<_>>()?;
+    let mut network = Network::with_parameters(graph, &zeros, &Device::Cpu)?;
+    network.set_precision(precision::resolve(recipe.train.precision, device)?);
+    Ok(network)
+}
+
+/// What a training will keep of the frozen half.
+struct Features {
+    /// Bytes of all that will be written, about.
+    bytes: u64,
+    limit: Option<u64>,
+    space: Option<Space>,
+}
+
+impl Features {
+    /// Of the photos, their fixed copies and the validation photos, once for each phase. What is altered anew in each epoch is not kept.
+    ///
+    /// # Errors
+    /// If there can be no such network; a usage error if `FT_CACHE_LIMIT` is no size.
+    fn of(recipe: &Recipe, draft: &Draft, classes: usize, device: &Device) -> Result<Self> {
+        let mut network = network_of(recipe, classes, device)?;
+        let augmentation = &recipe.augmentation;
+        let train = match augmentation.copies {
+            0 if !augmentation.steps.is_empty() => 0,
+            copies => draft.train * (1 + copies),
+        };
+        let mut bytes = 0;
+        for phase in phases(recipe) {
+            phase.freeze(&mut network)?;
+            let each = if recipe.train.cache_features { first_half_bytes(&network) } else { None };
+            bytes += (train + draft.validation) as u64 * each.unwrap_or(0) as u64;
+        }
+        let folder = features_folder();
+        Ok(Self { bytes, limit: limit_from_env(&folder)?, space: Space::of(&folder) })
+    }
+
+    /// Whether there is room for them, and if not what that means.
+    fn say(&self) {
+        let Self { bytes, limit, space } = *self;
+        if bytes == 0 {
+            return;
+        }
+        let (takes, folder) = (size(bytes), features_folder());
+        let place = space.map_or_else(String::new, |space| format!(" ({} free there)", size(space.free)));
+        say(&format!(
+            "outputs of the frozen half: about {takes}, computed once and kept in {}{place}",
+            folder.display()
+        ));
+        let cost = "would be computed in each epoch instead of once";
+        if let Some(limit) = limit.filter(|limit| *limit < bytes) {
+            say(&format!(
+                "note: that is more than the {} that may be kept, so they {cost}; set {LIMIT_VARIABLE}",
+                size(limit)
+            ));
+        } else if space.is_some_and(|space| space.usable() < bytes) {
+            say(&format!("note: there is no room for that, so they {cost}; set FT_CACHE to a folder on a larger disk"));
+        }
+    }
 }
 
 fn say_what_next(out: &Path, backbone: &Backbone, offline: bool, device: &Device) {
@@ -289,6 +353,7 @@ fn say_what_next(out: &Path, backbone: &Backbone, offline: bool, device: &Device
     say(&format!("see the photos as the network does: ft data preview {shown} --out preview.png"));
 }
 
+#[allow(clippy::too_many_arguments)] // all that was found out
 fn as_json(
     draft: &Draft,
     facts: &Facts,
@@ -297,6 +362,7 @@ fn as_json(
     out: &Path,
     split: Option<&SplitChoice>,
     backbone: &Backbone,
+    features: &Features,
 ) -> Value {
     let choices: Vec<Value> =
         draft.choices.iter().map(|c| json!({ "key": c.key, "value": c.value, "because": c.why })).collect();
@@ -314,6 +380,7 @@ fn as_json(
         "findings": findings,
         "warnings": warnings,
         "fetch": backbone.fetch.as_ref().map(|(from, bytes)| json!({ "from": from, "about_bytes": bytes })),
+        "features_bytes": features.bytes,
         "choices": choices,
     })
 }

@@ -10,7 +10,7 @@ use super::conduct::read_photos;
 use super::console::Console;
 use super::output::{Column, print, print_json, table};
 use super::prepare::{Prepared, prepare};
-use super::sources::Sources;
+use super::sources::Opener;
 use super::training::check_training;
 use super::{interrupt, precision};
 use crate::error::say;
@@ -151,8 +151,9 @@ fn test(recipe: &Recipe, prepared: &mut Prepared, range: Range, mut console: Con
             ));
         }
     }
-    let sources =
-        Sources::open(recipe, dataset, &manifest, description, network, device, &Ranks::alone(), &mut console)?;
+    let (manifest, ranks, user) = (&manifest, &Ranks::alone(), "ft lr-find");
+    let opener = Opener { recipe, dataset, manifest, description, network, device, ranks, user };
+    let sources = opener.open(&mut console)?;
     lr_find(recipe, network, sources.train.as_ref(), &objective, range, &mut Watched { console })
 }
 

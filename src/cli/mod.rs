@@ -4,6 +4,7 @@ mod arguments;
 mod baseline;
 mod bench;
 mod board;
+mod cache;
 mod completions;
 mod conduct;
 mod console;
@@ -67,6 +68,7 @@ Examples:
   ft data check photos/                          broken photos, duplicates, photos in two classes
   ft weights list                                the pretrained weights that ft knows
   ft runs                                        what has been run
+  ft cache                                       what ft keeps on this disk, and how to be rid of it
   ft help topics                                 what goes beyond one command: weights, freezing, speed, …
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -115,6 +117,8 @@ pub enum Command {
     Weights(weights::Args),
     /// List what has been run, newest first
     Runs(runs::Args),
+    /// Show what ft keeps on this disk for later, and remove it
+    Cache(cache::Args),
     /// Write what a shell needs to complete commands, options and names
     Completions(completions::Args),
     /// Write manual pages
@@ -151,6 +155,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Runs(args) => runs::run(args),
+        Command::Cache(args) => cache::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Help(args) => help::run(args),

@@ -7,15 +7,18 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 
 use super::console::Console;
+use super::sources::features_folder;
 use super::{interrupt, precision};
 use crate::data::catalogue::Located;
 use crate::data::dataset::{Dataset, SplitOptions};
 use crate::data::empty_classes::EmptyClasses;
+use crate::data::feature_cache::limit_from_env;
 use crate::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use crate::data::split::Fractions;
 use crate::data::tfds::leave_out_what_tfds_does;
 use crate::data::warnings::Warning;
 use crate::data::{catalogue, dataset, drawn, hub};
+use crate::disk;
 use crate::download::{self, Hash, OnStderr, Request};
 use crate::error::{Interrupted, UsageError, say, usage};
 use crate::models::Network;
@@ -43,6 +46,7 @@ pub struct Prepared {
 pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Console) -> Result<Prepared> {
     // What the device cannot do is told before anything is fetched.
     let precision = precision::resolve(recipe.train.precision, device)?;
+    limit_from_env(&features_folder())?;
     let dataset = open_dataset(&recipe.data, offline)?;
     dataset.refuse_empty_splits()?;
     dataset.notes.iter().for_each(|note| console.log(note));
@@ -52,6 +56,9 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
         "none" => None,
         source => Some(weights::resolve(source, offline)?),
     };
+    if let Some(resolved) = &resolved {
+        disk::hold(&resolved.path, &download::cache_dir());
+    }
     let model = &recipe.backbone.model;
     let description = ModelDescription {
         architecture: model.clone(),
@@ -140,11 +147,18 @@ pub fn data_cache() -> PathBuf {
     download::cache_dir().join("data")
 }
 
-/// Finds a data set by path or name; fetches a known one that is not there yet.
+/// Finds a data set by path or name; fetches a known one that is not there yet. Until this process ends no other one takes it out of the cache.
 ///
 /// # Errors
 /// A usage error if there is no such data set; otherwise if it cannot be fetched or unpacked.
 pub fn locate_data(source: &str, offline: bool) -> Result<Located> {
+    let located = find_data(source, offline)?;
+    disk::hold(&located.root, &download::cache_dir());
+    // Another process may have been about to remove it.
+    if located.root.exists() { Ok(located) } else { find_data(source, offline) }
+}
+
+fn find_data(source: &str, offline: bool) -> Result<Located> {
     let offline = offline || download::offline_from_env();
     let fetch = |entry: &catalogue::Entry, destination: &Path| -> Result<()> {
         say(&format!("data set {}: {}", entry.name, entry.licence));

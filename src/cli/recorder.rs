@@ -164,6 +164,10 @@ impl Shows for Recorder<'_> {
     fn console(&mut self) -> &mut Console {
         &mut self.console
     }
+
+    fn user(&self) -> String {
+        std::path::absolute(self.run.folder()).map_or_else(|_| self.run.id().to_owned(), |f| f.display().to_string())
+    }
 }
 
 impl Observer for Recorder<'_> {

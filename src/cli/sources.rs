@@ -1,5 +1,7 @@
 //! Training and validation photos as a recipe wants them: fresh from their files, or through the cached frozen half.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use candle_core::Device;
 
@@ -7,15 +9,16 @@ use super::console::Console;
 use crate::data::augment::{Augmenter, Step};
 use crate::data::check::Manifest;
 use crate::data::dataset::{Dataset, Sample};
-use crate::data::feature_cache::FeatureCache;
+use crate::data::feature_cache::{FeatureCache, Record, Unusable, limit_from_env};
 use crate::data::preprocess::Preprocessing;
 use crate::data::split::Split;
 use crate::download;
-use crate::error::Interrupted;
 use crate::models::Network;
+use crate::models::summary::thousands;
 use crate::parallel::Ranks;
 use crate::recipe::Recipe;
 use crate::train::checkpoint::ModelDescription;
+use crate::train::first_half_bytes;
 use crate::train::shared_cache::open_or_build_among;
 use crate::train::source::{PhotoSource, Source};
 
@@ -27,28 +30,6 @@ pub struct Sources {
     /// With the recipe's augmentation.
     pub train: Box<dyn Source>,
     pub val: Option<Box<dyn Source>>,
-}
-
-impl Sources {
-    /// Opens them at the cut of `network` as it is frozen now; whoever freezes it otherwise opens them again.
-    ///
-    /// # Errors
-    /// If there are no training photos, a photo cannot be read, or the cache cannot be written; [`Interrupted`] if the user stops it.
-    #[allow(clippy::too_many_arguments)] // what photos depend on
-    pub fn open(
-        recipe: &Recipe,
-        dataset: &Dataset,
-        manifest: &Manifest,
-        description: &ModelDescription,
-        network: &Network,
-        device: &Device,
-        ranks: &Ranks,
-        console: &mut Console,
-    ) -> Result<Self> {
-        let opener = Opener { recipe, dataset, manifest, description, network, device, ranks };
-        let train = opener.open(Split::Train, console)?.context("there are no training photos")?;
-        Ok(Self { train, val: opener.open(Split::Val, console)? })
-    }
 }
 
 /// Training photos as the recipe changes them; `memory` bytes may be taken to keep decoded ones.
@@ -68,18 +49,29 @@ pub fn training_photos(
 }
 
 /// What the photos of all splits have in common.
-struct Opener<'a> {
-    recipe: &'a Recipe,
-    dataset: &'a Dataset,
-    manifest: &'a Manifest,
-    description: &'a ModelDescription,
-    network: &'a Network,
-    device: &'a Device,
-    ranks: &'a Ranks,
+pub struct Opener<'a> {
+    pub recipe: &'a Recipe,
+    pub dataset: &'a Dataset,
+    pub manifest: &'a Manifest,
+    pub description: &'a ModelDescription,
+    pub network: &'a Network,
+    pub device: &'a Device,
+    pub ranks: &'a Ranks,
+    /// The run folder or the command for which they are opened; what the first rank says counts.
+    pub user: &'a str,
 }
 
 impl Opener<'_> {
-    fn open(&self, split: Split, console: &mut Console) -> Result<Option<Box<dyn Source>>> {
+    /// Opens them at the cut of the network as it is frozen now; whoever freezes it otherwise opens them again.
+    ///
+    /// # Errors
+    /// If there are no training photos or a photo cannot be read; [`crate::error::Interrupted`] if the user stops it.
+    pub fn open(&self, console: &mut Console) -> Result<Sources> {
+        let train = self.open_split(Split::Train, console)?.context("there are no training photos")?;
+        Ok(Sources { train, val: self.open_split(Split::Val, console)? })
+    }
+
+    fn open_split(&self, split: Split, console: &mut Console) -> Result<Option<Box<dyn Source>>> {
         let samples = self.dataset.split(split);
         if samples.is_empty() {
             return Ok(None);
@@ -87,21 +79,36 @@ impl Opener<'_> {
         let augmentation = &self.recipe.augmentation;
         let augmented = split == Split::Train && !augmentation.steps.is_empty();
         let fresh = augmented && augmentation.copies == 0;
-        // The input layer alone is no first half worth caching.
-        let cacheable = self.recipe.train.cache_features && self.network.first_half_end() > 1;
-        let cached = cacheable && !fresh;
+        let cacheable = self.recipe.train.cache_features && first_half_bytes(self.network).is_some();
         let ModelDescription { image_size, preprocessing: contract, .. } = self.description;
-        let memory = if cached { 0 } else { PHOTO_MEMORY };
-        let samples = samples.to_vec();
-        let photos = if augmented {
-            training_photos(self.recipe, samples, contract, memory, self.device)?
-        } else {
-            PhotoSource::new(samples, *image_size, contract, memory, self.device)?
+        let photos = |memory| {
+            let samples = samples.to_vec();
+            if augmented {
+                training_photos(self.recipe, samples, contract, memory, self.device)
+            } else {
+                PhotoSource::new(samples, *image_size, contract, memory, self.device)
+            }
         };
+        let cached = cacheable && !fresh;
+        let source = photos(if cached { 0 } else { PHOTO_MEMORY })?;
         if augmented {
-            self.log_augmentation(cacheable, photos.len(), console);
+            self.log_augmentation(cacheable, source.len(), console);
         }
-        if cached { self.cached(split, &photos, augmented, console).map(Some) } else { Ok(Some(Box::new(photos))) }
+        if !cached {
+            return Ok(Some(Box::new(source)));
+        }
+        match self.cached(split, &source, augmented, console) {
+            Err(error) if error.is::<Unusable>() => {
+                console.end();
+                console.log(&format!(
+                    "warning: the outputs of the frozen half ({split}) are not kept: {error:#}\n  it goes on without: the frozen half is \
+                     computed anew for these {} photos in each epoch, which takes longer and changes no result",
+                    thousands(source.len())
+                ));
+                Ok(Some(Box::new(photos(PHOTO_MEMORY)?)))
+            }
+            cached => cached.map(Some),
+        }
     }
 
     /// Says what is trained on, and what that costs.
@@ -136,7 +143,9 @@ impl Opener<'_> {
         augmented: bool,
         console: &mut Console,
     ) -> Result<Box<dyn Source>> {
-        let cache = FeatureCache::new(&download::cache_dir().join("features"));
+        let record = Record { of: self.contents(split), user: self.ranks.from_first(self.user)? };
+        let folder = features_folder();
+        let cache = FeatureCache::new(&folder).with_limit(limit_from_env(&folder)?).with_record(record);
         let mut key = format!(
             "{}\n{}\n{}",
             self.manifest.split_hash(split),
@@ -149,17 +158,24 @@ impl Opener<'_> {
         }
         console.begin(&format!("frozen half, {}", split.name()), photos.len());
         let batch_size = self.recipe.train.evaluation_batch_size;
-        let source = open_or_build_among(self.ranks, &cache, &key, self.network, photos, batch_size, console);
-        let source = source.map_err(cache_hint)?;
+        let source = open_or_build_among(self.ranks, &cache, &key, self.network, photos, batch_size, console)?;
         console.end();
         console.log(&format!("outputs of the frozen half ({}): {}", split.name(), source.path().display()));
         Ok(Box::new(source))
     }
+
+    /// Photos and network, in a few words.
+    fn contents(&self, split: Split) -> String {
+        let layers = &self.network.graph().layers;
+        let cut = match layers.get(self.network.first_half_end()) {
+            Some(layer) => format!("before {}", layer.name),
+            None => "whole".to_owned(),
+        };
+        format!("{}, {split}; {} {cut}", self.dataset.name, self.description.architecture)
+    }
 }
 
-fn cache_hint(error: anyhow::Error) -> anyhow::Error {
-    if error.is::<Interrupted>() {
-        return error;
-    }
-    error.context("the outputs of the frozen half could not be cached (--set train.cache_features=false works without)")
+/// Where the outputs of frozen halves lie.
+pub fn features_folder() -> PathBuf {
+    download::cache_dir().join("features")
 }

@@ -1,6 +1,5 @@
 //! A recipe from data to record: what `ft recipe` and `ft baseline` have in common.
 
-use std::io::ErrorKind;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
@@ -15,6 +14,7 @@ use crate::data::dataset::Dataset;
 use crate::data::split::Split;
 use crate::data::warnings::few_test_photos;
 use crate::data::{catalogue, drawn};
+use crate::disk::is_full;
 use crate::error::{Interrupted, say, usage};
 use crate::files::sha256_file;
 use crate::models::summary;
@@ -162,8 +162,7 @@ pub(super) fn shown_name(run: &RunWriter) -> String {
 
 /// Whether a file could not be written because a disk or an allowance is full.
 fn lacks_room(error: &anyhow::Error) -> bool {
-    let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
-    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| full(e.kind())))
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full))
 }
 
 /// Mistakes of the recipe that only the network and the photos show, told before anything is written.

@@ -282,6 +282,13 @@ fn archive_path(entry: &Entry, cache: &Path) -> PathBuf {
     cache.join(format!("{}-{}.{}", entry.name, short(entry.sha256), entry.container.extension()))
 }
 
+/// Whether a file or folder in the cache is that of an entry, by its name.
+pub fn is_of(entry: &Entry, name: &str) -> bool {
+    [unpacked_folder(entry, Path::new("")), archive_path(entry, Path::new(""))]
+        .iter()
+        .any(|path| path.as_os_str() == name)
+}
+
 fn folder_inside(unpacked: &Path, inside: &str) -> PathBuf {
     if inside.is_empty() { unpacked.to_owned() } else { unpacked.join(inside) }
 }

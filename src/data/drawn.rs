@@ -234,6 +234,14 @@ impl Drawn {
     }
 }
 
+/// What was drawn into a folder of the cache, as its manifest says; `None` if nothing was.
+pub fn source_of(folder: &Path) -> Option<String> {
+    let drawn = Drawn { folder: folder.to_owned() };
+    let source = drawn.manifest().ok()?.source;
+    let own = parse_source(&source)?.ok().map(|source| source.set.name)?;
+    folder.file_name()?.to_str()?.starts_with(&format!("{own}-edition")).then_some(source)
+}
+
 /// Names of the drawn data sets.
 pub fn names() -> impl Iterator<Item = &'static str> {
     SETS.iter().map(|set| set.name)

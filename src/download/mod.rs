@@ -145,7 +145,7 @@ pub fn fetch(request: &Request, progress: &dyn Progress) -> Result<()> {
     }
     let folder = request.destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let lock_path = beside(request.destination, ".lock");
+    let lock_path = lock_of(request.destination);
     let lock = lock(&lock_path, request.destination, progress)?;
     if !is_finished(request)? {
         from_first_good_url(request, progress)?;
@@ -161,6 +161,18 @@ fn beside(destination: &Path, suffix: &str) -> PathBuf {
     let mut name = destination.file_name().unwrap_or_default().to_os_string();
     name.push(suffix);
     destination.with_file_name(name)
+}
+
+/// The lock that a download holds while it goes on.
+pub fn lock_of(destination: &Path) -> PathBuf {
+    beside(destination, ".lock")
+}
+
+/// What is to be downloaded, for a file that lies beside it while that goes on or after it was stopped; `None` for any other file.
+pub fn destination_of_partial(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let stem = [".partial", ".partial.from", ".lock"].iter().find_map(|suffix| name.strip_suffix(suffix))?;
+    (!stem.is_empty()).then(|| path.with_file_name(stem))
 }
 
 /// Whether the file lies there already; one with other content than expected is an error, not overwritten.

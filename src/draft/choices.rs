@@ -62,6 +62,10 @@ pub struct SplitFile<'a> {
 pub struct Draft {
     /// In the order of the file.
     pub choices: Vec<Choice>,
+    /// Training photos, about, without copies.
+    pub train: usize,
+    /// Validation photos, about.
+    pub validation: usize,
 }
 
 /// The shares of a random split that suit so many photos.
@@ -89,7 +93,7 @@ impl Draft {
         choices.push(choice("weights.source", backbone.weights.as_str(), backbone.weights_why.clone()));
         choices.push(setting.head());
         choices.extend(setting.training());
-        Ok(Self { choices })
+        Ok(Self { choices, train: setting.train, validation: setting.validation })
     }
 }
 
@@ -114,6 +118,8 @@ struct Setting<'a> {
     shares: Fractions,
     /// Training photos, about.
     train: usize,
+    /// Validation photos, about.
+    validation: usize,
     /// Training photos of the middle class, about.
     per_class: usize,
     amount: Amount,
@@ -133,10 +139,13 @@ impl<'a> Setting<'a> {
             (false, false) => shares.train,
         };
         let train = (facts.free() as f64 * share).round() as usize;
+        let drawn = if has(Split::Test) { 1.0 - share } else { shares.val };
+        let validation = facts.own_validation.unwrap_or((facts.free() as f64 * drawn).round() as usize);
         let per_class = (facts.free_per_class() as f64 * share).round() as usize;
         let amount = Amount::of(per_class);
         let freeze_before = freeze_before(backbone, amount)?;
-        let mut setting = Self { facts, backbone, gpu, shares, train, per_class, amount, freeze_before, copies: None };
+        let mut setting =
+            Self { facts, backbone, gpu, shares, train, validation, per_class, amount, freeze_before, copies: None };
         setting.copies = setting.choose_copies();
         Ok(setting)
     }

@@ -21,6 +21,13 @@ pub struct Crossing {
     parts: Vec<Part>,
 }
 
+/// Bytes for each photo of what the first half of a network, as it is frozen now, hands to the second one. `None` if that half is the input
+/// alone: nothing is saved by keeping it.
+pub fn first_half_bytes(network: &Network) -> Option<usize> {
+    let cut = network.first_half_end();
+    (cut > 1).then(|| Crossing::of(network, cut).record_bytes())
+}
+
 impl Part {
     fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.size_in_bytes()

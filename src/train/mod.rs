@@ -28,3 +28,5 @@ pub mod stream;
 pub mod temperature;
 mod trained;
 pub mod trainer;
+
+pub use crossing::first_half_bytes;

@@ -12,7 +12,7 @@ use super::crossing::Crossing;
 use super::device_data::{DeviceData, FeaturePath, PhotoPath};
 use crate::data::augment::Augmenter;
 use crate::data::dataset::Sample;
-use crate::data::feature_cache::{FeatureCache, FeatureReader, FeatureWriter, Opened};
+use crate::data::feature_cache::{FeatureCache, FeatureReader, Opened};
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::preprocess::Preprocessing;
 use crate::files::sha256;
@@ -168,29 +168,6 @@ pub struct CachedSource {
 }
 
 impl CachedSource {
-    /// Opens the cached features of `photos`, or runs the network's first half on them. `key` names everything that the
-    /// photos depend on (files and preprocessing); the network's own part is added here.
-    pub fn open_or_build(
-        cache: &FeatureCache,
-        key: &str,
-        network: &Network,
-        photos: &PhotoSource,
-        batch_size: usize,
-        watcher: &mut dyn Watcher,
-    ) -> Result<Self> {
-        let key = CacheKey::new(key, network, photos)?;
-        let features = match key.open(cache)? {
-            Opened::Ready(features) => features,
-            Opened::Build(writer) => {
-                if let Some(reason) = writer.reason() {
-                    watcher.log(reason);
-                }
-                build(writer, network, &key, photos, batch_size, watcher)?
-            }
-        };
-        key.source(features, network, photos, watcher)
-    }
-
     /// The same features on their way to the device as `choice` says, whatever the environment does.
     ///
     /// # Errors
@@ -229,8 +206,13 @@ impl CacheKey {
     }
 
     /// The file, or the beginning of it.
-    pub fn open(&self, cache: &FeatureCache) -> Result<Opened> {
+    pub fn open_or_create(&self, cache: &FeatureCache) -> Result<Opened> {
         cache.open_or_create(&self.hash, self.record_bytes(), self.photos)
+    }
+
+    /// The file, if it is there and whole.
+    pub fn find(&self, cache: &FeatureCache) -> Result<Option<FeatureReader>> {
+        cache.find(&self.hash, self.record_bytes(), self.photos)
     }
 
     /// Bytes of a photo's record.
@@ -258,26 +240,6 @@ impl CacheKey {
 pub(super) fn records(network: &Network, key: &CacheKey, batch: &FeatureBatch) -> Result<Vec<Vec<u8>>> {
     let images = batch.crossing.first().ok_or_else(|| anyhow!("a batch without images"))?;
     key.crossing.records(&network.forward_to(key.cut, images)?)
-}
-
-fn build(
-    mut writer: FeatureWriter,
-    network: &Network,
-    key: &CacheKey,
-    photos: &PhotoSource,
-    batch_size: usize,
-    watcher: &mut dyn Watcher,
-) -> Result<FeatureReader> {
-    let order: Vec<usize> = (0..photos.len()).collect();
-    let mut done = 0;
-    for batch in photos.batches(&order, batch_size, 0)? {
-        for record in records(network, key, &batch?)? {
-            writer.append(done, &record)?;
-            done += 1;
-        }
-        watcher.progress(done)?;
-    }
-    writer.finish()
 }
 
 impl Source for CachedSource {

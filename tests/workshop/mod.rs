@@ -114,7 +114,9 @@ impl Workshop {
     pub fn ft(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ft"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        for name in ["HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HUGGINGFACE_HUB_CACHE", "RUST_BACKTRACE"] {
+        for name in
+            ["HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HUGGINGFACE_HUB_CACHE", "RUST_BACKTRACE", "FT_CACHE_LIMIT"]
+        {
             command.env_remove(name);
         }
         command.env("FT_CACHE", self.path("cache")).env("HF_HOME", self.path("hub"));
@@ -237,6 +239,13 @@ impl Workshop {
     pub fn runs(&self) -> Vec<Value> {
         let list = self.run(&["runs", "--json"]).code(0).json();
         list["runs"].as_array().expect("a list of runs").clone()
+    }
+
+    /// Cached outputs of frozen halves.
+    pub fn features(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("cache/features")).into_iter().flatten();
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        paths.filter(|path| path.extension().is_some_and(|e| e == "features")).collect()
     }
 
     /// Names of the run folders.

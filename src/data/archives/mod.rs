@@ -15,6 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 pub use members::{first_name, read_members};
 
+use crate::disk;
+
 /// Beginning of the names of the folders that are being unpacked into.
 const UNPACKING: &str = ".ft-unpack-";
 
@@ -141,7 +143,10 @@ pub(super) fn complete_or_absent(target: &Path, fill: impl FnOnce(&Path) -> Resu
     remove_stale(parent);
     let what = || format!("cannot make a folder in {}", parent.display());
     let temporary = tempfile::Builder::new().prefix(UNPACKING).tempdir_in(parent).with_context(what)?;
+    // `ft cache prune` removes what nobody holds.
+    let held = File::open(temporary.path()).ok().filter(|folder| folder.lock_shared().is_ok());
     fill(temporary.path())?;
+    drop(held);
     let temporary = temporary.keep();
     if let Err(e) = fs::rename(&temporary, target) {
         let _ = fs::remove_dir_all(&temporary);
@@ -157,13 +162,18 @@ pub(super) fn complete_or_absent(target: &Path, fill: impl FnOnce(&Path) -> Resu
 fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(UNPACKING);
+        let ours = is_unpacking(&entry.path());
         let modified = entry.metadata().and_then(|m| m.modified()).ok();
         let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
         if ours && age.is_some_and(|age| age > STALE) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = disk::remove_unless_used(&entry.path());
         }
     }
+}
+
+/// Whether it is a folder that is being unpacked into, or that a process which was killed has left.
+pub fn is_unpacking(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNPACKING))
 }
 
 /// Where entries of an archive go.
@@ -222,7 +232,7 @@ impl Sink<'_> {
 /// Says what to do about an error of reading an archive or writing its content.
 fn explain(error: io::Error) -> anyhow::Error {
     let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+        _ if disk::is_full(&error) => {
             "there is no room for it; free some space, or set FT_CACHE to a folder on a larger disk"
         }
         ErrorKind::UnexpectedEof => "the archive is cut short; fetch or copy it again",
