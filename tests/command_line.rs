@@ -219,7 +219,8 @@ fn keys_of_other_tools_and_misspelt_ones_lead_to_the_key_that_does_it() {
     shop.run(&["recipe", file.to_str().unwrap(), "--offline"]).code(2).says(&[
         "old.toml:1: training: unknown key; did you mean `train`?",
         "old.toml:4: train.learning_rate: unknown key; did you mean `train.lr`?",
-        "preset big: old.toml:6: train.imgsz: unknown key; did you mean `data.image_size`?",
+        "preset big: ",
+        "old.toml:6: train.imgsz: unknown key; did you mean `data.image_size`?",
     ]);
     let sweep = |text: &str| {
         let file = shop.write("sweep.toml", format!("recipe = \"plain.toml\"\n{text}"));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::{Value, json};
 
+use super::arguments::TableArgs;
 use super::data::check::headline;
 use super::data::look_at;
 use super::data::split::Division;
@@ -39,9 +40,11 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A folder of class folders, an archive of that, a table (path,label[,split]), or a known data set such as tf_flowers
+    /// A folder of class folders, an archive of that, a table of photos and labels, or a known data set such as tf_flowers
     #[arg(value_name = "PATH|NAME")]
     data: String,
+    #[command(flatten)]
+    table: TableArgs,
     /// The recipe to write [default: NAME.toml in this folder, named after the photos]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -68,7 +71,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let data = Data { source: args.data.clone(), ..Data::default() };
+    let data = Data { source: args.data.clone(), table: args.table.options(), ..Data::default() };
     let dataset = open_dataset(&data, args.machine.offline).map_err(|error| explain(error, &args.data))?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.toml", file_name(&dataset.name))));
     refuse_overwriting(&out, args.force)?;
@@ -77,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     let audit = Audit::new(&dataset, &inspection);
     let facts = Facts::new(&dataset, &inspection, groups_of_duplicates(&audit)).context("no readable photo")?;
     refuse_empty_classes(&facts, &dataset)?;
-    report(&facts, &audit, &args.data);
+    report(&facts, &audit, &named(args));
     let wanted = Wanted {
         model: args.model.as_deref(),
         weights: args.weights.as_deref(),
@@ -87,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let backbone = draft::choose(&facts, &wanted)?;
     let split = SplitChoice::new(&facts, &inspection, &out)?;
     let file = split.as_ref().map(|split| SplitFile { path: &split.path, kept: split.kept });
-    let draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?;
+    let draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?.with_table(&data.table)?;
     let text = text_of(&draft, &facts, args, &out, &backbone)?;
     if let Some(split) = &split {
         split.write()?;
@@ -98,6 +101,11 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&as_json(&draft, &facts, &audit, &out, split.as_ref(), &backbone));
     }
     print(&format!("{}\n", out.display()))
+}
+
+/// The photos as they were named on the command line.
+fn named(args: &Args) -> String {
+    format!("{}{}", args.data, args.table.flags())
 }
 
 /// The name of a data set without what shells and file systems trip over.
@@ -260,7 +268,7 @@ fn text_of(draft: &Draft, facts: &Facts, args: &Args, out: &Path, backbone: &Bac
     let start = if backbone.from_scratch() { "from scratch" } else { "fine-tuned" };
     let description =
         format!("{} {start}, {} in {} classes", backbone.model, photos(facts.photos), facts.classes.len());
-    let text = draft::to_toml(draft, &name, &description, &format!("ft init {}", args.data));
+    let text = draft::to_toml(draft, &name, &description, &format!("ft init {}", named(args)));
     let recipe = recipe::from_text(&text, &out.display().to_string(), &[])
         .context("the recipe that ft init made cannot be read; this is a bug in ft, please report it")?;
     check_network(&recipe, facts.classes.len())?;

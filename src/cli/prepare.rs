@@ -103,7 +103,7 @@ pub fn open_dataset(data: &Data, offline: bool) -> Result<Dataset> {
         fractions: Fractions { train: split.train, val: split.val, test: split.test },
         file: data.split_file.clone(),
     };
-    let mut dataset = dataset::open(&located, &options)?;
+    let mut dataset = dataset::open_with(&located, &options, &data.table)?;
     if data.tfds_filter {
         leave_out_what_tfds_does(&mut dataset)?;
     }

@@ -10,6 +10,7 @@ use super::synonyms::{Meaning, exact_meaning_of, last_part, meaning_of, synonym}
 use super::train::{self, LossKind};
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
+use crate::data::table::TableOptions;
 use crate::error::{nearest, suggestion};
 
 /// A type that a recipe value can be read as; the error says what was expected and found.
@@ -297,15 +298,28 @@ fn data(node: Option<&Node>, problems: &mut Problems) -> Data {
     section.value("tfds_filter", &mut data.tfds_filter);
     section.value("image_size", &mut data.image_size);
     section.value("split_seed", &mut data.split_seed);
-    let split_node = section.table("split");
+    let [split_node, table_node] = ["split", "table"].map(|key| section.table(key));
     section.finish();
     data.split = split(split_node, problems);
+    data.table = table(table_node, problems);
 
     problems.require(!data.source.trim().is_empty(), "data.source", || "must name a data set or a folder".to_owned());
     problems.require((32..=4096).contains(&data.image_size), "data.image_size", || {
         format!("must be from 32 to 4096 pixels, it is {}", data.image_size)
     });
     data
+}
+
+fn table(node: Option<&Node>, problems: &mut Problems) -> TableOptions {
+    let mut table = TableOptions::default();
+    let mut section = Section::new(node, "data.table", problems);
+    section.value("path_column", &mut table.path_column);
+    section.value("label_column", &mut table.label_column);
+    section.value("split_column", &mut table.split_column);
+    section.value("suffix", &mut table.suffix);
+    section.value("images", &mut table.images);
+    section.finish();
+    table
 }
 
 fn split(node: Option<&Node>, problems: &mut Problems) -> Split {
