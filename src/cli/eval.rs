@@ -30,6 +30,7 @@ use crate::data::labelled::Labelled;
 use crate::data::lookup::Lookup;
 use crate::error::{say, suggestion, usage};
 use crate::files::write_atomically;
+use crate::natural;
 use crate::ops::Precision;
 use crate::recipe::PrecisionChoice;
 use crate::report::evaluation::evaluate;
@@ -303,7 +304,7 @@ fn warnings(description: &ModelDescription, predicted: &Predicted, seen: Option<
     let absent: Vec<&str> =
         description.classes.iter().map(String::as_str).filter(|class| !there.contains(class)).collect();
     if !absent.is_empty() {
-        warnings.push(format!("There are no photos of {}.", absent.join(", ")));
+        warnings.push(format!("There are no photos of {}.", natural::list(absent)));
     }
     warnings
 }

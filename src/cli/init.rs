@@ -25,6 +25,7 @@ use crate::error::{say, usage};
 use crate::files::write_atomically;
 use crate::models::summary::thousands;
 use crate::models::{Architecture, attach_head};
+use crate::natural;
 use crate::recipe::{self, Data, Recipe, head};
 
 const EXAMPLES: &str = "\
@@ -174,8 +175,10 @@ fn report(facts: &Facts, audit: &Audit, data: &str) {
         facts.width,
         facts.height
     ));
+    let mut classes: Vec<_> = facts.classes.iter().collect();
+    classes.sort_by(|a, b| natural::compare(&a.name, &b.name));
     let mut classes: Vec<String> =
-        facts.classes.iter().take(LISTED).map(|class| format!("{} {}", class.name, thousands(class.photos))).collect();
+        classes.iter().take(LISTED).map(|class| format!("{} {}", class.name, thousands(class.photos))).collect();
     if facts.classes.len() > LISTED {
         classes.push(format!("… and {} more", facts.classes.len() - LISTED));
     }

@@ -12,6 +12,7 @@ use super::scan::Found;
 use super::split::Split;
 use super::table::TableOptions;
 use crate::error::{nearest, usage};
+use crate::natural;
 
 /// Labelled photos.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ fn refuse_unknown_classes(
         "{} has classes that the model does not know: {}\n  classes of the data: {}\n  classes of the model: {}{hint}",
         located.root.display(),
         unknown.iter().map(told).collect::<Vec<_>>().join(", "),
-        found.into_iter().collect::<Vec<_>>().join(", "),
-        known.join(", ")
+        natural::list(found),
+        natural::list(known)
     )))
 }
