@@ -44,25 +44,35 @@ pub fn suggestion(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name that `name` was probably meant to be.
+/// The known name that `name` was probably meant to be: one with few other letters, or that merely starts or ends alike (`rate`,
+/// `learn_rate`).
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Nobody misspells a name at such length, and the comparison takes quadratic time.
-    if name.len() > 64 {
+    if let Some(closest) = closest(name, known) {
+        return Some(closest);
+    }
+    if name.len() > LONGEST {
         return None;
     }
     let lower = name.to_lowercase();
-    let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_lowercase());
-    let closest = known.iter().copied().min_by_key(|k| distance(k))?;
-    // A third of the letters may be wrong; a name that merely starts or ends alike counts too (`rate`, `learn_rate`).
-    let near = distance(closest) <= (lower.chars().count().max(closest.chars().count()) / 3).max(1);
-    if near {
-        return Some(closest);
-    }
     let alike = |k: &str| {
         let k = k.to_lowercase();
         k.len() >= 3 && lower.len() >= 3 && (k.contains(&lower) || lower.contains(&k))
     };
     known.iter().copied().find(|k| alike(k))
+}
+
+/// Nobody misspells a name at such length, and the comparison takes quadratic time.
+const LONGEST: usize = 64;
+
+/// The known name that `name` is a misspelling of: at most a third of the letters is wrong.
+pub fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
+    let lower = name.to_lowercase();
+    let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_lowercase());
+    let (wrong, closest) = known.iter().copied().map(|k| (distance(k), k)).min_by_key(|(wrong, _)| *wrong)?;
+    (wrong <= (lower.chars().count().max(closest.chars().count()) / 3).max(1)).then_some(closest)
 }
 
 /// Writes a line to stderr. Unlike `eprintln!`, a closed stderr (`ft recipe … 2>&1 | head`) is no reason to panic: the

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod files;
 pub mod hub;
 pub mod models;
+pub mod natural;
 pub mod ops;
 pub mod parallel;
 pub mod random;

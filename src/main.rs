@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(mut e) => {
+            let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+            ft::cli::explain_unknown_flag(&mut e, &arguments);
             // Help and version arrive here too, with code 0. A closed pipe is no reason to complain.
             if !ft::cli::leaves_talking_to_first() {
                 let _ = e.print();

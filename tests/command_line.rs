@@ -180,6 +180,85 @@ fn wrong_names_keys_and_values_are_answered_with_help_and_exit_code_2() {
     assert!(shop.run_folders().is_empty(), "no run was begun");
 }
 
+/// Faults found by use (issue 19, 7): names of other tools got the list of keys and no answer.
+#[test]
+fn keys_of_other_tools_and_misspelt_ones_lead_to_the_key_that_does_it() {
+    let shop = Workshop::new();
+    let recipe = shop.plain_recipe("");
+    let recipe = recipe.to_str().unwrap();
+    for (change, said) in [
+        ("train.lerning_rate=1e-3", "train.lerning_rate: unknown key; did you mean `train.lr`?"),
+        ("modle=vgg16", "did you mean `backbone.model`?"),
+        ("lr0=0.1", "did you mean `train.lr`?"),
+        ("train.lrf=0.1", "`train.schedule.minimum`"),
+        ("data.imgsz=64", "did you mean `data.image_size`?"),
+        ("img-size=64", "did you mean `data.image_size`?"),
+        ("train.bs=4", "did you mean `train.batch_size`?"),
+        ("model=vgg16", "did you mean `backbone.model`?"),
+        ("train.freeze=10", "did you mean `backbone.freeze_before`?"),
+        ("train.patience=3", "did you mean `train.early_stopping.patience`?"),
+        ("optimizer=sgd", "did you mean `train.optimizer`?"),
+        ("optimizer.lr=0.1", "optimizer.lr: unknown key; did you mean `train.lr`?"),
+        ("train.num_wokers=4", "`--threads N` on the command line"),
+        ("train.device=cpu", "`--device` on the command line"),
+        ("num_classes=3", "`dense(classes)` of `head.layers`"),
+        ("train.cos_lr=true", "did you mean `train.schedule.kind = \"cosine\"`?"),
+        ("train.mixup=0.2", "did you mean the step `mixup` of `augmentation.steps`?"),
+        ("train.phase=[{epochs=1, freeze_before=\"all\", learning_rate=1}]", "did you mean `train.phase[0].lr`?"),
+        ("data=photos", "data: expected a table, found the text \"photos\"; did you mean `data.source`?"),
+        ("source=photos", "did you mean `data.source` or `weights.source`?"),
+        ("train.xyzzy=1", "known here: epochs"),
+    ] {
+        let outcome = shop.run(&["recipe", recipe, "--offline", "--set", change]).code(2);
+        assert!(outcome.stderr.contains(said), "{change} should say {said}:\n{}", outcome.all());
+    }
+    // The same in a file, with its line, in a preset, and in a sweep.
+    let file =
+        shop.write("old.toml", "[training]\nlr = 1\n[train]\nlearning_rate = 0.1\n[preset.big]\ntrain.imgsz = 224\n");
+    shop.run(&["recipe", file.to_str().unwrap(), "--offline"]).code(2).says(&[
+        "old.toml:1: training: unknown key; did you mean `train`?",
+        "old.toml:4: train.learning_rate: unknown key; did you mean `train.lr`?",
+        "preset big: ",
+        "old.toml:6: train.imgsz: unknown key; did you mean `data.image_size`?",
+    ]);
+    let sweep = |text: &str| {
+        let file = shop.write("sweep.toml", format!("recipe = \"plain.toml\"\n{text}"));
+        shop.run(&["sweep", file.to_str().unwrap(), "--dry-run"]).code(2)
+    };
+    sweep("[grid]\ntrain.learning_rate = [1e-3, 1e-4]\n").says(&["did you mean `train.lr`?"]);
+    sweep("[random]\ncount = 2\ntrain.wd = { uniform = [0.0, 1.0] }\n").says(&["did you mean `train.weight_decay`?"]);
+    sweep("lr0 = [1e-3]\n").says(&["lr0: unknown key; did you mean `train.lr`?", "[set] or [grid]"]);
+    assert!(shop.run_folders().is_empty(), "no run was begun");
+}
+
+#[test]
+fn flags_of_other_tools_are_answered_with_what_to_write() {
+    let shop = Workshop::new();
+    for (arguments, said) in [
+        (&["recipe", "cnn-basic", "--lr", "1e-3"][..], "write `--set train.lr=1e-3`"),
+        (&["recipe", "cnn-basic", "--learning-rate=1e-3", "--json"], "write `--set train.lr=1e-3`"),
+        (&["recipe", "cnn-basic", "--batch-size", "8"], "write `--set train.batch_size=8`"),
+        (&["recipe", "cnn-basic", "--imgsz"], "write `--set data.image_size=VALUE`"),
+        (&["recipe", "cnn-basic", "--num-epochs", "3"], "write `--epochs 3`"),
+        (&["recipe", "cnn-basic", "--data-dir", "my photos"], "write `--data 'my photos'`"),
+        (&["recipe", "cnn-basic", "epochs=3"], "write `--epochs 3`"),
+        (&["recipe", "cnn-basic", "train.lr=3"], "write `--set train.lr=3`"),
+        (&["recipe", "cnn-basic", "--cos-lr"], "write `--set train.schedule.kind=cosine`"),
+        (&["recipe", "cnn-basic", "--num-workers", "4"], "`--threads N`"),
+        (&["baseline", "--arch", "vgg16"], "write `--model vgg16`"),
+        (&["lr-find", "cnn-basic", "--weight-decay", "0.1"], "write `--set train.weight_decay=0.1`"),
+        (&["data", "preview", "--imgsz", "64"], "write `--set data.image_size=64`"),
+    ] {
+        let outcome = shop.run(arguments).code(2);
+        assert!(outcome.stderr.contains(said), "{arguments:?} should say {said}:\n{}", outcome.all());
+    }
+    // Where there are no keys to set, or nothing is meant, clap's own words stand alone.
+    for arguments in [&["runs", "--lr", "1"][..], &["recipe", "cnn-basic", "--xyzzy"]] {
+        let outcome = shop.run(arguments).code(2);
+        assert!(!outcome.stderr.contains("--set"), "{}", outcome.all());
+    }
+}
+
 #[test]
 fn all_mistakes_of_a_recipe_are_reported_at_once_with_their_lines() {
     let shop = Workshop::new();

@@ -403,7 +403,7 @@ impl Flowers {
         let folder = tempfile::TempDir::new().unwrap();
         let source = drawn::find(&recipe.data.source).unwrap().unwrap();
         let drawn = source.draw(folder.path(), &|_| Ok(())).unwrap();
-        let options = SplitOptions { seed: 0, fractions: Default::default(), file: None };
+        let options = SplitOptions::default();
         let dataset = dataset::open(&source.located(&drawn), &options).unwrap();
         let preprocessing: Preprocessing = weights::find(&recipe.weights.source).unwrap().preprocessing.clone();
         let description = ModelDescription {

@@ -17,6 +17,7 @@ use ft::data::photo::Photo;
 use ft::data::preprocess::{Fit, Interpolation, Normalization, Preprocessing};
 use ft::models::{Architecture, Network, attach_head};
 use ft::ops::Precision;
+use ft::parallel::Ranks;
 use ft::recipe::{BatchNormMode, head};
 use ft::train::device_data::DeviceData;
 use ft::train::shared_cache::open_or_build_among;

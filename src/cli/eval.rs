@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::arguments::TableArgs;
 use super::console::Console;
 use super::model::OpenModel;
 use super::output::{device_name, print, print_json};
@@ -29,6 +30,7 @@ use crate::data::labelled::Labelled;
 use crate::data::lookup::Lookup;
 use crate::error::{say, suggestion, usage};
 use crate::files::write_atomically;
+use crate::natural;
 use crate::ops::Precision;
 use crate::recipe::PrecisionChoice;
 use crate::report::evaluation::evaluate;
@@ -64,10 +66,12 @@ pub struct Args {
     /// The model: best, best:DATASET[:METRIC], latest, an id or a part of it, a recipe or tag that one run has, or the path of a run or a checkpoint
     #[arg(long, value_name = "RUN", default_value = "best")]
     model: String,
-    /// A folder of class folders, a .zip or .tar.gz of that, a .csv or .tsv table (path,label[,split]), or a known data
+    /// A folder of class folders, a .zip or .tar.gz of that, a .csv or .tsv table of photos and labels, or a known data
     /// set: tf_flowers, cats_vs_dogs, cifar10, stl10, or hf:OWNER/NAME[:CONFIG][@REVISION] of the Hugging Face hub
     #[arg(long, value_name = "PATH|NAME")]
     data: String,
+    #[command(flatten)]
+    table: TableArgs,
     /// CSV file `path,split`; photos that it does not list are left out
     #[arg(long, value_name = "FILE")]
     split_file: Option<PathBuf>,
@@ -117,7 +121,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut model = OpenModel::open(&args.runs.runs, &args.model, &device)?;
     model.network.set_precision(precision);
     let located = locate_data(&args.data, args.machine.offline)?;
-    let data = Labelled::open(&located, args.split_file.as_deref(), args.split, &model.description.classes)?;
+    let table = args.table.options();
+    let data = Labelled::open(&located, &table, args.split_file.as_deref(), args.split, &model.description.classes)?;
     data.notes.iter().for_each(|note| say(note));
     let name = name(args, &data)?;
     let predicted = Predicted::of(&model, &data, &name, args.batch_size.into())?;
@@ -298,7 +303,7 @@ fn warnings(description: &ModelDescription, predicted: &Predicted, seen: Option<
     let absent: Vec<&str> =
         description.classes.iter().map(String::as_str).filter(|class| !there.contains(class)).collect();
     if !absent.is_empty() {
-        warnings.push(format!("There are no photos of {}.", absent.join(", ")));
+        warnings.push(format!("There are no photos of {}.", natural::list(absent)));
     }
     warnings
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
+use super::arguments::TableArgs;
 use super::data::check::headline;
 use super::data::look_at;
 use super::data::split::Division;
@@ -28,6 +29,7 @@ use crate::error::{say, usage};
 use crate::files::write_atomically;
 use crate::models::summary::thousands;
 use crate::models::{Architecture, Network, ParamSpec, attach_head};
+use crate::natural;
 use crate::recipe::{self, Data, Recipe, head};
 use crate::train::first_half_bytes;
 use crate::train::phases::phases;
@@ -45,9 +47,11 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A folder of class folders, an archive of that, a table (path,label[,split]), or a known data set such as tf_flowers
+    /// A folder of class folders, an archive of that, a table of photos and labels, or a known data set such as tf_flowers
     #[arg(value_name = "PATH|NAME")]
     data: String,
+    #[command(flatten)]
+    table: TableArgs,
     /// The recipe to write [default: NAME.toml in this folder, named after the photos]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -77,7 +81,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     args.machine.set_threads()?;
     let device = args.machine.device.open()?;
-    let data = Data { source: args.data.clone(), skip_empty_classes: args.skip_empty_classes, ..Data::default() };
+    let data = Data {
+        source: args.data.clone(),
+        table: args.table.options(),
+        skip_empty_classes: args.skip_empty_classes,
+        ..Data::default()
+    };
     let dataset = open_dataset(&data, args.machine.offline).map_err(|error| explain(error, &args.data))?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.toml", file_name(&dataset.name))));
     refuse_overwriting(&out, args.force)?;
@@ -94,12 +103,12 @@ pub fn run(args: &Args) -> Result<()> {
     let backbone = draft::choose(&facts, &wanted)?;
     let split = SplitChoice::new(&facts, &dataset, &inspection, &out)?;
     let file = split.as_ref().map(|split| SplitFile { path: &split.path, kept: split.kept });
-    let mut draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?;
+    let mut draft = Draft::new(&facts, &backbone, wanted.gpu, &args.data, file)?.with_table(&data.table)?;
     if args.skip_empty_classes {
         leave_out_empty_classes(&mut draft);
     }
     let warnings = warnings(&inspection.readable(&dataset), &audit, &draft);
-    report(&facts, &audit, &warnings, &args.data);
+    report(&facts, &audit, &warnings, &named(args));
     let (text, recipe) = text_of(&draft, &facts, args, &out, &backbone)?;
     let features = Features::of(&recipe, &draft, facts.classes.len(), &device)?;
     if let Some(split) = &split {
@@ -113,6 +122,11 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&draft);
     }
     print(&format!("{}\n", out.display()))
+}
+
+/// The photos as they were named on the command line.
+fn named(args: &Args) -> String {
+    format!("{}{}", args.data, args.table.flags())
 }
 
 /// The name of a data set without what shells and file systems trip over.
@@ -175,8 +189,10 @@ fn report(facts: &Facts, audit: &Audit, warnings: &[String], data: &str) {
         facts.width,
         facts.height
     ));
+    let mut classes: Vec<_> = facts.classes.iter().collect();
+    classes.sort_by(|a, b| natural::compare(&a.name, &b.name));
     let mut classes: Vec<String> =
-        facts.classes.iter().take(LISTED).map(|class| format!("{} {}", class.name, thousands(class.photos))).collect();
+        classes.iter().take(LISTED).map(|class| format!("{} {}", class.name, thousands(class.photos))).collect();
     if facts.classes.len() > LISTED {
         classes.push(format!("… and {} more", facts.classes.len() - LISTED));
     }
@@ -260,7 +276,7 @@ fn text_of(draft: &Draft, facts: &Facts, args: &Args, out: &Path, backbone: &Bac
     let start = if backbone.from_scratch() { "from scratch" } else { "fine-tuned" };
     let description =
         format!("{} {start}, {} in {} classes", backbone.model, photos(facts.photos), facts.classes.len());
-    let text = draft::to_toml(draft, &name, &description, &format!("ft init {}", args.data));
+    let text = draft::to_toml(draft, &name, &description, &format!("ft init {}", named(args)));
     let recipe = recipe::from_text(&text, &out.display().to_string(), &[])
         .context("the recipe that ft init made cannot be read; this is a bug in ft, please report it")?;
     Ok((text, recipe))

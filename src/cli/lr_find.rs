@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::arguments::{MachineArgs, RunsArgs, TrainingArgs};
+use super::arguments::{MachineArgs, RunsArgs, TableArgs, TrainingArgs};
 use super::conduct::read_photos;
 use super::console::Console;
 use super::output::{Column, print, print_json, table};
@@ -61,6 +61,8 @@ pub struct Args {
     /// Leave out classes that have no readable photo to train with, instead of ending with an error that names them
     #[arg(long)]
     skip_empty_classes: bool,
+    #[command(flatten)]
+    table: TableArgs,
     /// Initial weights: a known name, a file, a URL, or none
     #[arg(long, value_name = "FILE|NAME")]
     weights: Option<String>,
@@ -121,6 +123,7 @@ impl Args {
         TrainingArgs {
             data: self.data.clone(),
             split_file: self.split_file.clone(),
+            table: self.table.clone(),
             weights: self.weights.clone(),
             epochs: None,
             seed: self.seed,

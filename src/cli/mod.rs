@@ -37,6 +37,7 @@ mod sources;
 mod summary;
 mod sweep;
 mod training;
+mod unknown_flag;
 mod weights;
 
 use anyhow::Result;
@@ -46,6 +47,7 @@ pub use arguments::{MachineArgs, RunsArgs, TrainingArgs};
 pub use device::{DeviceChoice, Selected};
 pub use output::{StdoutClosed, print, print_json, table};
 pub use ranks::{fail, leave, leaves_talking_to_first};
+pub use unknown_flag::explain as explain_unknown_flag;
 
 const EXAMPLES: &str = "\
 Examples:

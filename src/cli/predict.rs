@@ -27,6 +27,7 @@ use super::{MachineArgs, RunsArgs, photos, precision};
 use crate::data::dataset::Sample;
 use crate::data::photo::Photo;
 use crate::error::{say, usage};
+use crate::natural;
 use crate::recipe::PrecisionChoice;
 use crate::report::summary::class_table;
 use crate::report::table::{Align, Table};
@@ -325,7 +326,7 @@ fn truths(paths: &[PathBuf], classes: &[String]) -> Result<Vec<Option<usize>>> {
         true => Ok(truths),
         false => Err(usage(format!(
             "--truth: no photo lies in a folder that is named after a class; the classes are {}",
-            classes.join(", ")
+            natural::list(classes)
         ))),
     }
 }

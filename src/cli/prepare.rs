@@ -135,7 +135,7 @@ pub fn open_as_it_is(data: &Data, offline: bool) -> Result<Dataset> {
         file: data.split_file.clone(),
         empty_classes: EmptyClasses::Keep,
     };
-    let mut dataset = dataset::open(&located, &options)?;
+    let mut dataset = dataset::open_with(&located, &options, &data.table)?;
     if data.tfds_filter {
         leave_out_what_tfds_does(&mut dataset)?;
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
 
+use super::arguments::text_override;
 use super::conduct::{prepare_among, read_photos};
 use super::console::Console;
 use super::prepare::{Prepared, prepare};
@@ -40,6 +41,9 @@ pub struct Args {
     /// Where the photos lie now, if they were moved; they must be the same
     #[arg(long, value_name = "PATH|NAME")]
     data: Option<String>,
+    /// Where the photos of a table lie now, if it was trained on with --images
+    #[arg(long, value_name = "DIR")]
+    images: Option<String>,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -57,15 +61,17 @@ pub struct Args {
 pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let started = Instant::now();
     args.machine.set_threads_among(ranks)?;
-    let data = args.data.as_ref().map(|data| from_here(data));
+    let moved = [("data.source", &args.data), ("data.table.images", &args.images)];
+    let moved = moved.map(|(key, path)| text_override(key, &path.as_ref().map(|path| from_here(path))));
+    let moved: Vec<String> = moved.into_iter().flatten().collect();
     let mut console = Console::default();
-    let taken = take_together(args, data.as_deref(), ranks, &console)?;
+    let taken = take_together(args, &moved, ranks, &console)?;
     let (recipe, mut prepared, selected) = prepare_among(ranks, taken.device, |device| {
         let recipe = precision::settled(&taken.recipe, device)?;
         let prepared = prepare(&recipe, args.machine.offline, device, &mut console);
         let prepared = prepared.with_context(|| {
             format!(
-                "what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH",
+                "what {} trained with cannot be had; for photos that lie elsewhere now there is --data PATH (and --images DIR)",
                 taken.name
             )
         })?;
@@ -81,8 +87,9 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     };
     let mut environment = environment.unwrap_or_else(|| now.clone());
     environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
-    if data.is_some() || environment.data_root.is_none() {
-        environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+    if !moved.is_empty() || environment.data_root.is_none() {
+        environment.data_root =
+            std::path::absolute(&prepared.dataset.photos_root).ok().map(|p| p.display().to_string());
     }
     log_ranks(&console, ranks);
     console.log(&selected.line());
@@ -106,7 +113,7 @@ struct Taken {
 }
 
 /// All ranks read what the run has left, before the first one changes anything in its folder.
-fn take_together(args: &Args, data: Option<&str>, ranks: &Ranks, console: &Console) -> Result<Taken> {
+fn take_together(args: &Args, moved: &[String], ranks: &Ranks, console: &Console) -> Result<Taken> {
     // The first rank finds what others cannot: which run is the latest one.
     let run = ranks.agree(if ranks.is_first() { take(args).map(Some) } else { Ok(None) })?;
     let own = run.as_ref().map(|run| (run.folder().display().to_string(), shown_name(run))).unwrap_or_default();
@@ -116,7 +123,7 @@ fn take_together(args: &Args, data: Option<&str>, ranks: &Ranks, console: &Conso
     let device = device(args.machine.device, environment.as_ref());
     enter(environment.as_ref());
     console.log(&format!("run {}", folder.display()));
-    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, data))?;
+    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, moved))?;
     let state = restored.as_ref().map_or("none", |restored| restored.name.as_str());
     ranks.agree(ranks.ensure_same("the saved state", state))?;
     Ok(Taken { run, folder, name, environment, device, recipe, restored })
@@ -186,8 +193,8 @@ fn take(args: &Args) -> Result<RunWriter> {
 }
 
 /// The run's recipe and its newest whole state, if there is one.
-fn recipe_and_state(folder: &Path, data: Option<&str>) -> Result<(Recipe, Option<Restored>)> {
-    let recipe = read_recipe(folder, data)?;
+fn recipe_and_state(folder: &Path, moved: &[String]) -> Result<(Recipe, Option<Restored>)> {
+    let recipe = read_recipe(folder, moved)?;
     let restored = States::of(folder).newest(&mut |line| say(line))?;
     refuse_changed_recipe(folder, restored.as_ref())?;
     Ok((recipe, restored))
@@ -240,11 +247,11 @@ fn enter(environment: Option<&Environment>) {
     }
 }
 
-fn read_recipe(run: &Path, data: Option<&str>) -> Result<Recipe> {
+/// The recipe of the run, with the photos where they lie now.
+fn read_recipe(run: &Path, moved: &[String]) -> Result<Recipe> {
     let path = run.join(file::RECIPE);
     let text = path.to_str().context("the path of the run is no UTF-8 text")?;
-    let data = data.map(|data| format!("data.source={}", toml::Value::String(data.to_owned())));
-    load(text, &data.into_iter().collect::<Vec<_>>())
+    load(text, moved)
 }
 
 fn refuse_changed_recipe(run: &Path, restored: Option<&Restored>) -> Result<()> {

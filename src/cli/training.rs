@@ -70,7 +70,7 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     let mut environment = Environment::collect(output::device_name(&prepared.device), prepared.weights.clone());
     (environment.device_hardware, environment.device_reason) = (selected.hardware, selected.reason);
     environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
-    environment.data_root = std::path::absolute(&prepared.dataset.root).ok().map(|p| p.display().to_string());
+    environment.data_root = std::path::absolute(&prepared.dataset.photos_root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
     interrupt::install_for(ranks)?;
     let name = shown_name(&run);

@@ -50,7 +50,7 @@ pub enum Layout {
     Cifar10,
     /// The files of STL-10's binary version, in a folder or a `.tar.gz`: see [`super::stl10`].
     Stl10,
-    /// A CSV or TSV file `path,label[,split]`: see [`super::table`].
+    /// A table of photos and labels, as CSV or TSV: see [`super::table`].
     Table,
     /// A file of photos from the Hugging Face hub: see [`super::hub`].
     HubPhotos,

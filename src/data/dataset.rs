@@ -11,6 +11,7 @@ use super::empty_classes::EmptyClasses;
 use super::photo::Photo;
 use super::scan::{Scan, scan};
 use super::split::{Assignment, Fractions, read_split_file};
+use super::table::TableOptions;
 use crate::error::usage;
 
 pub use super::split::Split;
@@ -40,6 +41,8 @@ pub struct Dataset {
     pub name: String,
     /// The folder, archive or table that they were read from.
     pub root: PathBuf,
+    /// Where [`super::lookup::Lookup`] finds them by their ids: `root`, or the folder that was named for the photos of a table.
+    pub photos_root: PathBuf,
     /// Names of the classes, sorted, or in the order that the data set itself gives them.
     pub classes: Vec<String>,
     /// Each split is sorted by id.
@@ -206,22 +209,40 @@ pub fn load(name: &str, root: &Path, options: &SplitOptions) -> Result<Dataset> 
 /// # Errors
 /// As [`load`], or if an archive or table is damaged or its labels do not fit its classes.
 pub fn open(located: &Located, options: &SplitOptions) -> Result<Dataset> {
+    open_with(located, options, &TableOptions::default())
+}
+
+/// As [`open`]; `table` says how to read a table.
+///
+/// # Errors
+/// As [`open`]; a usage error too if something is asked of a table and the data set is none.
+pub fn open_with(located: &Located, options: &SplitOptions, table: &TableOptions) -> Result<Dataset> {
     let Located { name, root, layout } = located;
-    if *layout == Layout::ClassFolders {
+    if *layout == Layout::ClassFolders && table.is_default() {
         return load(name, root, options);
     }
-    let scan = scan_located(located)?;
-    assemble(name, root, scan, options)
+    let scan = scan_located(located, table)?;
+    let mut dataset = assemble(name, root, scan, options)?;
+    if let Some(images) = &table.images {
+        dataset.photos_root.clone_from(images);
+    }
+    Ok(dataset)
 }
 
 /// Everything in a data set that was found, of whatever layout.
-pub(super) fn scan_located(located: &Located) -> Result<Scan> {
+pub(super) fn scan_located(located: &Located, table: &TableOptions) -> Result<Scan> {
     let root = &located.root;
+    if located.layout != Layout::Table && !table.is_default() {
+        return Err(usage(format!(
+            "{} is no table: leave out --path-column, --label-column, --split-column, --suffix and --images (data.table)",
+            root.display()
+        )));
+    }
     match located.layout {
         Layout::ClassFolders => scan(root),
         Layout::Cifar10 => super::cifar::read(root),
         Layout::Stl10 => super::stl10::read(root),
-        Layout::Table => super::table::read(root),
+        Layout::Table => super::table::read(root, table),
         Layout::HubPhotos => super::hub::read(root),
     }
 }
@@ -238,6 +259,7 @@ fn assemble(name: &str, root: &Path, mut scan: Scan, options: &SplitOptions) -> 
     let mut dataset = Dataset {
         name: name.to_owned(),
         root: root.to_owned(),
+        photos_root: root.to_owned(),
         classes,
         train: Vec::new(),
         val: Vec::new(),

@@ -10,7 +10,9 @@ use super::catalogue::Located;
 use super::dataset::{Sample, Skipped, assign_by_file, scan_located};
 use super::scan::Found;
 use super::split::Split;
+use super::table::TableOptions;
 use crate::error::{nearest, usage};
+use crate::natural;
 
 /// Labelled photos.
 #[derive(Debug)]
@@ -29,19 +31,20 @@ pub struct Labelled {
 impl Labelled {
     /// Reads the photos of a data set of whatever layout: those of `split` if given, else all. Splits are those of the data set
     /// itself, or of `split_file`, a CSV `path,split`, which also leaves out the photos that it does not list. Classes are matched
-    /// by name to `classes`, in whatever order; some may have no photo.
+    /// by name to `classes`, in whatever order; some may have no photo. `table` says how to read a table.
     ///
     /// # Errors
     /// A usage error if there are no such photos, no splits, or a class that is none of `classes`; any other if the data set
     /// cannot be read.
     pub fn open(
         located: &Located,
+        table: &TableOptions,
         split_file: Option<&Path>,
         split: Option<Split>,
         classes: &[String],
     ) -> Result<Self> {
         let Located { name, root, .. } = located;
-        let mut scan = scan_located(located)?;
+        let mut scan = scan_located(located, table)?;
         let mut skipped = std::mem::take(&mut scan.skipped);
         let mut notes = std::mem::take(&mut scan.notes);
         if let Some(file) = split_file {
@@ -114,7 +117,7 @@ fn refuse_unknown_classes(
         "{} has classes that the model does not know: {}\n  classes of the data: {}\n  classes of the model: {}{hint}",
         located.root.display(),
         unknown.iter().map(told).collect::<Vec<_>>().join(", "),
-        found.into_iter().collect::<Vec<_>>().join(", "),
-        known.join(", ")
+        natural::list(found),
+        natural::list(known)
     )))
 }

@@ -20,7 +20,7 @@ pub enum Lookup {
 }
 
 impl Lookup {
-    /// Opens what [`super::dataset::Dataset::root`] was: a folder, an archive of records, or a table.
+    /// Opens what [`super::dataset::Dataset::photos_root`] was: a folder, an archive of records, or a table.
     ///
     /// # Errors
     /// If there is no data set any more, or it cannot be read.

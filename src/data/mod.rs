@@ -10,6 +10,7 @@ pub mod check;
 mod cifar;
 pub mod dataset;
 pub mod decode;
+mod delimited;
 pub mod division;
 pub mod drawn;
 pub mod duplicates;
@@ -35,7 +36,7 @@ mod scan;
 pub mod split;
 pub mod statistics;
 mod stl10;
-mod table;
+pub mod table;
 pub mod tfds;
 pub mod warnings;
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::delimited::{Delimited, PATH, Role, SPLIT, id_of};
 use crate::error::usage;
 
 /// The use of a photo.
@@ -129,7 +130,7 @@ pub struct Assignment {
     pub line: u64,
 }
 
-/// Reads a split file: CSV with the columns `path` (relative to the data folder, with `/`) and `split`.
+/// Reads a split file: a table with the columns `path` (relative to the data folder, with `/`) and `split`, or usual names for them.
 ///
 /// # Errors
 /// If it cannot be read, lacks a column, names an unknown split, or lists a path twice; with the line number.
@@ -138,28 +139,25 @@ pub fn read_split_file(file: &Path) -> Result<BTreeMap<String, Assignment>> {
     if !file.is_file() {
         return Err(usage(format!("split file {shown} does not exist")));
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(file)
-        .with_context(|| format!("cannot read the split file {shown}"))?;
-    let headers = reader.headers().with_context(|| format!("cannot read the split file {shown}"))?.clone();
-    let column = |name: &str| {
-        let position = headers.iter().position(|header| header.trim_start_matches('\u{feff}') == name);
-        position.with_context(|| format!("split file {shown}: its first line must name the columns path,split"))
+    let mut table = Delimited::open(file, true).with_context(|| format!("cannot read the split file {shown}"))?;
+    let column = |role: Role, taken: Option<usize>| {
+        let place = role.find(&table.header, None, &[taken]).map_err(|e| usage(format!("split file {shown}: {e}")))?;
+        place.with_context(|| format!("split file {shown}: its first line must name the columns path,split"))
     };
-    let (path_column, split_column) = (column("path")?, column("split")?);
+    let path_column = column(Role { asked_by: "the name path in the first line", ..PATH }, None)?;
+    let split_column = column(Role { asked_by: "the name split in the first line", ..SPLIT }, Some(path_column))?;
 
     let mut assignments: BTreeMap<String, Assignment> = BTreeMap::new();
-    for record in reader.records() {
-        let record = record.with_context(|| format!("split file {shown}"))?;
-        let line = record.position().map_or(0, csv::Position::line);
+    for row in table.rows() {
+        let (line, record) = row.with_context(|| format!("split file {shown}"))?;
+        if record.iter().all(str::is_empty) {
+            continue;
+        }
         let (path, name) = (record.get(path_column).unwrap_or_default(), record.get(split_column).unwrap_or_default());
         let Some(split) = Split::parse(name) else {
             bail!("split file {shown}, line {line}: unknown split {name:?} of {path:?} (train, val or test)");
         };
-        let id = path.replace('\\', "/");
-        let id = id.strip_prefix("./").unwrap_or(&id).to_owned();
+        let id = id_of(path).with_context(|| format!("split file {shown}, line {line}"))?;
         if let Some(first) = assignments.insert(id, Assignment { split, line }) {
             bail!("split file {shown}, line {line}: {path:?} is listed already in line {}", first.line);
         }

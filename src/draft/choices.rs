@@ -10,6 +10,7 @@ use super::facts::Facts;
 use super::text::photos;
 use crate::data::audit::BALANCED;
 use crate::data::split::{Fractions, Split};
+use crate::data::table::TableOptions;
 use crate::models::summary::thousands;
 
 /// A key of the recipe.
@@ -94,6 +95,19 @@ impl Draft {
         choices.push(setting.head());
         choices.extend(setting.training());
         Ok(Self { choices, train: setting.train, validation: setting.validation })
+    }
+
+    /// With what was asked of a table of photos.
+    ///
+    /// # Errors
+    /// If a path is no text.
+    pub fn with_table(mut self, table: &TableOptions) -> Result<Self> {
+        if !table.is_default() {
+            let after_source = self.choices.iter().position(|c| c.key == "data.source").map_or(0, |place| place + 1);
+            let why = "which columns of the table are meant, and where its photos lie, as they were named to ft init";
+            self.choices.insert(after_source, choice("data.table", Value::try_from(table)?, why));
+        }
+        Ok(self)
     }
 }
 

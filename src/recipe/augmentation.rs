@@ -149,7 +149,7 @@ fn read_keys(node: &Node, path: &str, step: &mut Step, problems: &mut Problems) 
         }
         Kind::Mixup { alpha } | Kind::Cutmix { alpha } => section.value("alpha", alpha),
     }
-    section.finish();
+    section.finish_alone();
 }
 
 /// `fill` with its `value`, which only a constant fill has.

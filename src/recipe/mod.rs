@@ -13,6 +13,7 @@ mod read;
 mod schedule;
 mod schema;
 pub mod sweep;
+mod synonyms;
 mod train;
 mod tree;
 
@@ -30,6 +31,7 @@ pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
 };
 pub use schema::{Backbone, BatchNormMode, Data, Expected, Head, Initializer, Recipe, Split, Weights};
+pub use synonyms::{Meaning, is_key, meaning_of};
 pub use train::{
     ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, PrecisionChoice, RECORDING, Train,
 };

@@ -1,6 +1,6 @@
 //! Everything that is wrong with a recipe, collected so that it can be reported at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Item, Node, Place};
 
@@ -9,6 +9,7 @@ use super::tree::{Item, Node, Place};
 pub struct Problems {
     lines: Vec<String>,
     places: BTreeMap<String, Place>,
+    known: BTreeSet<String>,
 }
 
 impl Problems {
@@ -44,6 +45,16 @@ impl Problems {
     /// A mistake with its place already in the text.
     pub fn line(&mut self, line: String) {
         self.lines.push(line);
+    }
+
+    /// Remembers a key that could have been there, whether it was or not.
+    pub fn know(&mut self, key: String) {
+        self.known.insert(key);
+    }
+
+    /// The keys that could have been there.
+    pub fn into_known(self) -> BTreeSet<String> {
+        self.known
     }
 
     /// All mistakes, one line each.

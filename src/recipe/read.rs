@@ -6,9 +6,11 @@ use super::augmentation::augmentation;
 use super::head;
 use super::problems::Problems;
 use super::schema::{Backbone, Data, Expected, Head, Recipe, Split, Weights};
+use super::synonyms::{Meaning, exact_meaning_of, last_part, meaning_of, synonym};
 use super::train::{self, LossKind};
 use super::tree::{Item, Node};
 use crate::data::preprocess::Preprocessing;
+use crate::data::table::TableOptions;
 use crate::error::{nearest, suggestion};
 
 /// A type that a recipe value can be read as; the error says what was expected and found.
@@ -149,7 +151,9 @@ impl<'n, 'p> Section<'n, 'p> {
         if let Some(node) = node
             && !matches!(node.item, Item::Table(_))
         {
-            problems.at_key(path, &expected("a table", node));
+            // `--set data=photos/`
+            let hint = synonym(last_part(path)).map(|meaning| format!("; {meaning}")).unwrap_or_default();
+            problems.at_key(path, &format!("{}{hint}", expected("a table", node)));
         }
         Self { node, path: path.to_owned(), known: Vec::new(), problems }
     }
@@ -196,31 +200,68 @@ impl<'n, 'p> Section<'n, 'p> {
         self.problems.at_key(&self.key_path(key), message);
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that nobody asked for, with what each was probably meant to be, here or elsewhere in a recipe.
     pub fn finish(self) {
-        let Some(Node { item: Item::Table(entries), .. }) = self.node else { return };
-        for (key, _) in entries.iter().filter(|(key, _)| !self.known.contains(&key.as_str())) {
-            let hint = match (nearest(key, &self.known), section_of(key)) {
-                (Some(near), _) => format!("; did you mean `{near}`?"),
-                (None, Some(section)) if section != self.path.as_str() => format!("; did you mean `{section}.{key}`?"),
-                _ => format!("; known here: {}", self.known.join(", ")),
-            };
-            self.problems.at_key(&self.key_path(key), &format!("unknown key{hint}"));
+        self.report_unknown(|section, key, node| section.complain(key, node));
+    }
+
+    /// As [`Self::finish`], for tables whose keys have nothing to do with those of other sections.
+    pub fn finish_alone(self) {
+        self.report_unknown(|section, key, _| {
+            let hint = section.near(key).unwrap_or_else(|| section.list());
+            section.problem(key, &format!("unknown key; {hint}"));
+        });
+    }
+
+    fn report_unknown(mut self, report: impl Fn(&mut Self, &str, &Node)) {
+        for key in &self.known {
+            self.problems.know(self.key_path(key));
         }
+        let Some(Node { item: Item::Table(entries), .. }) = self.node else { return };
+        for (key, node) in entries {
+            if !self.known.contains(&key.as_str()) {
+                report(&mut self, key, node);
+            }
+        }
+    }
+
+    fn complain(&mut self, key: &str, node: &Node) {
+        let path = self.key_path(key);
+        let here = |meaning: Meaning| match &meaning {
+            // A phase has a rate of its own.
+            Meaning::Keys(keys) if keys.len() == 1 && keys.iter().any(|only| self.known.contains(&last_part(only))) => {
+                keys.iter().map(|only| did_you_mean(&self.key_path(last_part(only)))).collect()
+            }
+            _ => meaning.to_string(),
+        };
+        let exact = exact_meaning_of(&path).map(here);
+        let near = || self.near(key).or_else(|| meaning_of(&path).map(|meaning| meaning.to_string()));
+        let is_exact = exact.is_some();
+        let hint = exact.or_else(near).unwrap_or_else(|| self.list());
+        self.problem(key, &format!("unknown key; {hint}"));
+        // `[optimizer]` with `lr` in it: the keys inside are meant too, wherever the table was.
+        if let (true, Item::Table(entries)) = (is_exact, &node.item) {
+            for (inner, _) in entries {
+                let inner = format!("{path}.{inner}");
+                if let Some(meaning) = exact_meaning_of(&inner) {
+                    self.problems.at_key(&inner, &format!("unknown key; {meaning}"));
+                }
+            }
+        }
+    }
+
+    /// The key of this table that another was meant to be.
+    fn near(&self, key: &str) -> Option<String> {
+        nearest(key, &self.known).map(did_you_mean)
+    }
+
+    fn list(&self) -> String {
+        format!("known here: {}", self.known.join(", "))
     }
 }
 
-/// The section in which a key would have been right.
-fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 6] = [
-        ("data", &["split_file", "tfds_filter", "skip_empty_classes", "image_size", "split", "split_seed"]),
-        ("augmentation", &["copies", "steps"]),
-        ("backbone", &["model", "until", "freeze_before", "batch_norm", "initializer"]),
-        ("weights", &["missing", "preprocessing"]),
-        ("head", &["layers"]),
-        ("train", train::KEYS),
-    ];
-    sections.iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| *section)
+fn did_you_mean(key: &str) -> String {
+    format!("did you mean `{key}`?")
 }
 
 /// Reads a whole recipe; `problems` says whether the result may be used.
@@ -258,15 +299,28 @@ fn data(node: Option<&Node>, problems: &mut Problems) -> Data {
     section.value("skip_empty_classes", &mut data.skip_empty_classes);
     section.value("image_size", &mut data.image_size);
     section.value("split_seed", &mut data.split_seed);
-    let split_node = section.table("split");
+    let [split_node, table_node] = ["split", "table"].map(|key| section.table(key));
     section.finish();
     data.split = split(split_node, problems);
+    data.table = table(table_node, problems);
 
     problems.require(!data.source.trim().is_empty(), "data.source", || "must name a data set or a folder".to_owned());
     problems.require((32..=4096).contains(&data.image_size), "data.image_size", || {
         format!("must be from 32 to 4096 pixels, it is {}", data.image_size)
     });
     data
+}
+
+fn table(node: Option<&Node>, problems: &mut Problems) -> TableOptions {
+    let mut table = TableOptions::default();
+    let mut section = Section::new(node, "data.table", problems);
+    section.value("path_column", &mut table.path_column);
+    section.value("label_column", &mut table.label_column);
+    section.value("split_column", &mut table.split_column);
+    section.value("suffix", &mut table.suffix);
+    section.value("images", &mut table.images);
+    section.finish();
+    table
 }
 
 fn split(node: Option<&Node>, problems: &mut Problems) -> Split {

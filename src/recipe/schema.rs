@@ -8,6 +8,7 @@ use super::augmentation::Augmentation;
 use super::read::words;
 use super::train::Train;
 use crate::data::preprocess::Preprocessing;
+use crate::data::table::TableOptions;
 
 /// An experiment as data: everything that decides its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,9 +35,12 @@ pub struct Recipe {
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
     /// A known data set (`tf_flowers`, the default; `cats_vs_dogs`, `cifar10`, `stl10`), a folder of class folders, a `.zip` or
-    /// `.tar.gz` of that, the binary files of CIFAR-10 or STL-10 (folder or `.tar.gz`), or a table `.csv` or `.tsv` with the
-    /// columns `path,label[,split]`.
+    /// `.tar.gz` of that, the binary files of CIFAR-10 or STL-10 (folder or `.tar.gz`), or a table `.csv` or `.tsv` of photos and
+    /// labels.
     pub source: String,
+    /// How a table is to be read: its columns, and where its photos lie.
+    #[serde(skip_serializing_if = "TableOptions::is_default")]
+    pub table: TableOptions,
     /// A CSV file `path,split`; decides the split if given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_file: Option<PathBuf>,
@@ -146,6 +150,7 @@ impl Default for Data {
     fn default() -> Self {
         Self {
             source: "tf_flowers".to_owned(),
+            table: TableOptions::default(),
             split_file: None,
             tfds_filter: false,
             skip_empty_classes: false,

@@ -355,49 +355,6 @@ fn collect_factors(
     Ok(())
 }
 
-/// Keys of the section, so that one in another section can be sent here.
-pub(super) const KEYS: &[&str] = &[
-    "epochs",
-    "batch_size",
-    "evaluation_batch_size",
-    "optimizer",
-    "lr",
-    "momentum",
-    "nesterov",
-    "dampening",
-    "beta_1",
-    "beta_2",
-    "amsgrad",
-    "rho",
-    "centered",
-    "epsilon",
-    "weight_decay",
-    "weight_decay_on",
-    "clip_norm",
-    "clip_norm_scope",
-    "clip_value",
-    "accumulate",
-    "batch_norm_sync",
-    "ema",
-    "steps_per_epoch",
-    "validation_steps",
-    "lr_decay",
-    "loss",
-    "label_smoothing",
-    "class_weights",
-    "convention",
-    "precision",
-    "cache_features",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-    "tensorboard",
-    "lr_scale",
-    "schedule",
-    "early_stopping",
-    "phase",
-];
-
 /// Reads `[train]`.
 pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Train {
     let mut train = Train::default();

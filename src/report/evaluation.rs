@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::page::data::{Calibration, ClassRow, ConfusedPair, Curve, Estimate, Evaluation, PhotoRow, Reliability};
+use crate::natural;
 use crate::recipe::LossKind;
 use crate::runs::Prediction;
 use crate::statistics::{Interval, bootstrap, wilson};
@@ -71,7 +72,7 @@ pub(super) fn table(classes: &[String], rows: &[Prediction]) -> Result<Predictio
                 "{} is said to be {:?}, which is no class of the model ({})",
                 row.path,
                 row.truth,
-                classes.join(", ")
+                natural::list(classes)
             )
         })
     };

@@ -151,7 +151,7 @@ fn variants(name_or_path: &str) -> Result<Vec<Variant>> {
 }
 
 fn is_free(key: &str) -> bool {
-    FREE.contains(&key) || RECORDING.contains(&key) || key.starts_with("expected.")
+    FREE.contains(&key) || RECORDING.contains(&key) || key.starts_with("expected.") || key.starts_with("data.table.")
 }
 
 /// The keys of a recipe that decide what it reaches.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::table::Table;
 use crate::files::write_atomically;
+use crate::natural;
 use crate::runs::{History, RunResult, SplitFigures, file, histories, read_epochs, read_predictions, read_result};
 use crate::statistics::{Interval, wilson};
 use crate::train::checkpoint;
@@ -150,12 +151,18 @@ pub fn class_table(split: &SplitFigures) -> Table {
         let figures = figures.map(|figure| figure.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}")));
         [name.to_owned(), photos.to_string(), right.to_string()].into_iter().chain(figures).collect::<Vec<_>>()
     };
-    for c in &split.classes {
+    for c in in_order(&split.classes, split) {
         table.rows.push(row(&c.class, c.support, c.correct, [c.recall, c.precision, c.f1]));
     }
     let means = [split.macro_recall, split.macro_precision, split.macro_f1].map(Some);
     table.rows.push(row("(all; mean of classes)", split.photos, split.correct, means));
     table
+}
+
+/// What there is of each class, by the names of the classes as people order them.
+fn in_order<'a, T>(of_classes: &'a [T], split: &SplitFigures) -> impl Iterator<Item = &'a T> {
+    let names: Vec<&str> = split.classes.iter().map(|c| c.class.as_str()).collect();
+    natural::order(&names).into_iter().filter_map(|class| of_classes.get(class))
 }
 
 fn class_section(split: &SplitFigures) -> Section {
@@ -181,9 +188,10 @@ fn confusion_section(split: &SplitFigures) -> Section {
         }
         return Section { heading: format!("Most frequent confusions, {} photos", split.split), table };
     }
-    let mut table = Table::new(["truth \\ predicted"], split.classes.iter().map(|c| c.class.clone()));
-    for (class, row) in split.classes.iter().zip(&split.confusion) {
-        table.rows.push(std::iter::once(class.class.clone()).chain(row.iter().map(usize::to_string)).collect());
+    let mut table = Table::new(["truth \\ predicted"], in_order(&split.classes, split).map(|c| c.class.clone()));
+    for (class, row) in in_order(&split.classes, split).zip(in_order(&split.confusion, split)) {
+        let counts = in_order(row, split).map(usize::to_string);
+        table.rows.push(std::iter::once(class.class.clone()).chain(counts).collect());
     }
     Section { heading: format!("Confusion matrix, {} photos: a row for each true class", split.split), table }
 }

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::source::{FeatureBatch, Mixed};
 use crate::error::usage;
+use crate::natural;
 use crate::ops::{
     CrossEntropy, LossConvention, Reduction, SigmoidCrossEntropy, sigmoid_cross_entropy, softmax_cross_entropy,
 };
@@ -173,7 +174,11 @@ fn check_names(table: &BTreeMap<String, f64>, classes: &[String]) -> Result<()> 
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(usage(format!("train.class_weights names {}, but the classes are {}", unknown.join(", "), classes.join(", "))))
+    Err(usage(format!(
+        "train.class_weights names {}, but the classes are {}",
+        natural::list(&unknown),
+        natural::list(classes)
+    )))
 }
 
 #[cfg(test)]

@@ -68,19 +68,26 @@ fn mistakes_in_a_table_are_named_with_their_line() {
     says(format!("path,lable\n{rows}"), true, &["unknown column \"lable\"", "did you mean \"label\"?"]);
     says(format!("path,label,splt\n{rows}"), true, &["did you mean \"split\"?"]);
     says(rows.clone(), true, &["must name the columns path,label"]);
-    says(format!("path;label\n{}", rows.replace(',', ";")), true, &["columns path,label", "path;label"]);
     says(String::new(), true, &["columns path,label"]);
-    says(
-        format!("path,label\n{rows}photos/77.png,2\nphotos/78.png,2\n"),
-        false,
-        &["line 14: photos/77.png", "line 15", "2 file(s)"],
-    );
+    says("path,label\nphotos/77.png,2\nphotos/78.png,3\n".to_owned(), false, &["2 photo(s), none", "photos/77.png"]);
     says(format!("path,label\n{rows}photos/3.png,2\n"), false, &["line 14", "already in line 5"]);
     says(format!("path,label\n{rows}photos/3.png\n"), false, &["line: 14"]);
     says(format!("path,label\n{rows}x.png,\n"), false, &["line 14", "no label"]);
     says(format!("path,label\n{rows},2\n"), false, &["line 14", "no path"]);
     says(format!("path,label\n{}", rows.replace(",10", ",2")), false, &["only the class \"2\"", "at least two"]);
     says("path,label\n".to_owned(), false, &["no class"]);
+}
+
+#[test]
+fn photos_of_a_table_that_do_not_exist_are_skipped() {
+    let table = Table::new();
+    let dataset = table.read("list.csv", &format!("path;label\n{}photos/77.png;2\n", Table::rows(';'))).expect("data");
+    assert_eq!((dataset.len(), dataset.skipped.len()), (12, 1));
+    assert_eq!(
+        (dataset.skipped[0].id.as_str(), dataset.skipped[0].reason.as_str()),
+        ("photos/77.png", "there is no such file")
+    );
+    assert!(dataset.notes.iter().any(|note| note.contains("semicolons")), "{:?}", dataset.notes);
 }
 
 #[test]

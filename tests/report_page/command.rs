@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::workshop::Workshop;
+use super::workshop::{CLASSES, Workshop};
 use super::{DESKTOP, assert_nothing_sticks_out, file_in_browser};
 
 /// The data in a page.
@@ -152,4 +152,60 @@ fn ft_report_open_hands_the_page_to_the_browser() {
     let (code, said) = open("/usr/bin:/bin");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("could not show the page"), "{said}");
+}
+
+/// Issue 19, 9: 1, 10, 2.
+#[test]
+fn classes_with_numbers_as_names_are_shown_as_numbers_are_ordered_and_kept_as_they_were() {
+    let shop = Workshop::new();
+    for (name, drawn) in ["1", "2", "10"].into_iter().zip(CLASSES) {
+        (0..20).for_each(|i| drop(shop.photo(&format!("photos/{name}/{i:03}"), drawn, i)));
+    }
+    let recipe = shop.plain_recipe("");
+    let (result, folder) = shop.train(&["recipe", recipe.to_str().unwrap(), "--epochs", "1"]);
+    assert_eq!(result["classes"], json!(["1", "10", "2"]), "the indices of the model stay");
+    // The first words of lines that begin with a class.
+    let first_words = |arguments: &[&str]| -> Vec<String> {
+        let text = shop.run(arguments).code(0).stdout;
+        let words = text.lines().filter_map(|line| line.split_whitespace().next());
+        words.filter(|word| ["1", "2", "10"].contains(word)).map(str::to_owned).collect()
+    };
+    assert_eq!(first_words(&["data", "stats", "photos"]), ["1", "2", "10"]);
+    assert_eq!(first_words(&["data", "split", "photos", "--out", "split.csv"]), ["1", "2", "10"]);
+    assert_eq!(
+        first_words(&["runs", "show", "latest"]),
+        ["1", "2", "10", "1", "2", "10"],
+        "classes and confusion matrix"
+    );
+    let shown = shop.run(&["runs", "show", "latest"]).code(0).stdout;
+    let head = shown.lines().find(|line| line.starts_with("truth \\ predicted")).expect("a confusion matrix");
+    assert_eq!(head.split_whitespace().skip(3).collect::<Vec<_>>(), ["1", "2", "10"]);
+    shop.run(&["explain", "--class", "3"]).code(2).says(&["classes: 1, 2, 10;"]);
+
+    let page = shop.path(shop.run(&["report", "--no-pictures"]).code(0).stdout.trim_end());
+    assert_eq!(page, folder.join("report.html"));
+    let data = data_of(&page);
+    let evaluation = &data["runs"][0]["evaluation"];
+    assert_eq!(evaluation["classes"], json!(["1", "10", "2"]));
+    let of = |truth: usize, predicted: usize| &evaluation["confusion"][truth][predicted];
+    let places = [0, 2, 1];
+    let expected: Vec<Vec<_>> = places.iter().map(|&t| places.iter().map(|&p| of(t, p)).collect()).collect();
+    file_in_browser(&page, DESKTOP, "light", |tab| {
+        let names = |selector: &str| format!("[...document.querySelectorAll('{selector}')].map((e) => e.textContent)");
+        for selector in [".matrix thead th span", ".matrix tbody th", "[id$=classes] tbody th", "[id$=ranking] option"]
+        {
+            assert_eq!(tab.evaluate(&names(selector)), json!(["1", "2", "10"]), "{selector}");
+        }
+        let confusion = tab.evaluate(
+            "[...document.querySelectorAll('.matrix tbody tr')].map((r) => [...r.querySelectorAll('button')].map((b) => Number(b.textContent)))",
+        );
+        assert_eq!(confusion, json!(expected));
+        // Sorted by name, down and up.
+        let by_name = "[id$=classes] thead th:nth-child(1) button";
+        tab.click(by_name);
+        assert_eq!(tab.evaluate(&names("[id$=classes] tbody th")), json!(["1", "2", "10"]));
+        tab.focus(by_name);
+        tab.press("Enter");
+        assert_eq!(tab.evaluate(&names("[id$=classes] tbody th")), json!(["10", "2", "1"]));
+    });
 }

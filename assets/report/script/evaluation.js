@@ -7,7 +7,7 @@ function splitName(split) {
 
 /** The matrix as a table of buttons, and below it the photos of the chosen cell. */
 function confusionMatrix(context, run) {
-  const { classes, confusion } = run.evaluation;
+  const { classes, confusion, order } = run.evaluation;
   const panel = element("div", { class: "cell-photos", role: "region", "aria-live": "polite" });
   const buttons = new Map();
   let chosen = null;
@@ -18,15 +18,15 @@ function confusionMatrix(context, run) {
     showCell(panel, run, truth, predicted);
   };
   const head = element("tr", {}, element("th", { scope: "col", class: "corner" }, "truth ↓ · predicted →"),
-    classes.map((name) => element("th", { scope: "col", class: "number" }, element("span", {}, name))),
+    order.map((index) => element("th", { scope: "col", class: "number" }, element("span", {}, classes[index]))),
     element("th", { scope: "col", class: "number total" }, "photos"));
-  const body = confusion.map((counts, truth) => element("tr", {}, element("th", { scope: "row" }, classes[truth]),
-    counts.map((count, predicted) => {
-      const button = cellButton(classes, counts, truth, predicted, () => choose(truth, predicted));
+  const body = order.map((truth) => element("tr", {}, element("th", { scope: "row" }, classes[truth]),
+    order.map((predicted) => {
+      const button = cellButton(classes, confusion[truth], truth, predicted, () => choose(truth, predicted));
       buttons.set(`${truth}:${predicted}`, button);
       return element("td", { class: "cell" }, button);
     }),
-    element("td", { class: "number total" }, grouped(sum(counts)))));
+    element("td", { class: "number total" }, grouped(sum(confusion[truth])))));
   const pair = run.evaluation.confused_pairs[0];
   context.chooseCell = choose;
   const made = section(context, "confusion", "Confusion matrix",
@@ -34,7 +34,7 @@ function confusionMatrix(context, run) {
     scrollBox("Confusion matrix", element("table", { class: "matrix" },
       element("caption", { class: "hidden" }, "Photos by true class (rows) and predicted class (columns)"),
       element("thead", {}, head), element("tbody", {}, body))), panel);
-  if (classes.length > 0) choose(pair ? pair.truth : 0, pair ? pair.predicted : 0);
+  if (classes.length > 0) choose(pair ? pair.truth : order[0], pair ? pair.predicted : order[0]);
   return made;
 }
 
@@ -63,7 +63,9 @@ function showCell(panel, run, truth, predicted) {
 }
 
 function classTable(context, run) {
-  const rows = run.evaluation.rows;
+  const { classes, order } = run.evaluation;
+  const rows = order.map((index) => run.evaluation.rows[index]).filter(Boolean);
+  const place = new Map(order.map((index, i) => [classes[index], i]));
   const estimate = (name, key, format, title) => ({
     name, numeric: true, title, key: (row) => row[key]?.value, cell: (row) => ranged(row[key], format),
   });
@@ -75,7 +77,7 @@ function classTable(context, run) {
   return section(context, "classes", "Each class",
     absent, note("Below each figure its 95 % interval, as a bar on a scale from 0 to 1. With few photos they are wide: small differences mean nothing then."),
     dataTable("Figures of each class", [
-      { name: "class", key: (row) => row.class, cell: (row) => row.class },
+      { name: "class", key: (row) => place.get(row.class), cell: (row) => row.class },
       { name: "photos", numeric: true, key: (row) => row.support, cell: (row) => grouped(row.support) },
       estimate("precision", "precision", percent, "Of the photos predicted as this class, the share that is"),
       estimate("recall", "recall", percent, "Of the photos of this class, the share found"),
@@ -87,11 +89,12 @@ function classTable(context, run) {
 
 /** ROC and precision over recall; the chosen class stands out. */
 function rankCurves(context, run) {
-  const { roc, precision_recall: pr, classes, rows } = run.evaluation;
+  const { roc, precision_recall: pr, classes, rows, order } = run.evaluation;
   if (roc.length + pr.length === 0) return null;
   const box = element("div", { class: "charts" });
-  const names = new Map([...roc, ...pr].map((curve) => [curve.class, classes[curve.class]]));
-  const select = element("select", {}, [...names].map(([index, name]) => element("option", { value: index }, name)));
+  const ranked = new Set([...roc, ...pr].map((curve) => curve.class));
+  const option = (index) => element("option", { value: index }, classes[index]);
+  const select = element("select", {}, order.filter((index) => ranked.has(index)).map(option));
   const draw = () => {
     const chosen = Number(select.value);
     box.replaceChildren(

@@ -46,6 +46,7 @@ function tabbed(panels) {
 function build(page) {
   document.getElementById("bar").append(element("h1", {}, page.title), themeButton());
   const main = document.getElementById("page");
+  page.runs.forEach((run, i) => { if (run.evaluation) run.evaluation.order = page.orders[i]; });
   const runs = page.runs.map((run, i) => ({ id: `run-${i}`, node: () => runReport(run, `run-${i}-`) }));
   if (page.comparison) {
     const names = runNames(page.runs);

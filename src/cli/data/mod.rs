@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use anyhow::{Result, ensure};
 use clap::Subcommand;
 
-use super::arguments::set_threads;
+use super::arguments::{TableArgs, set_threads};
 use super::console::Console;
 use super::help;
 use super::prepare::open_as_it_is;
@@ -80,9 +80,11 @@ pub fn run(args: &Args) -> Result<()> {
 /// Which photos, and what may be used to read them.
 #[derive(Clone, Debug, clap::Args)]
 struct SourceArgs {
-    /// A folder of class folders, an archive of that, a table (path,label[,split]), or a known data set such as tf_flowers
+    /// A folder of class folders, an archive of that, a table of photos and labels, or a known data set such as tf_flowers
     #[arg(value_name = "PATH|NAME")]
     data: String,
+    #[command(flatten)]
+    table: TableArgs,
     /// Threads to use; results do not depend on it [default: all processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -95,7 +97,7 @@ impl SourceArgs {
     /// Finds the photos; `split_file` says how they are divided. Classes without a photo stay, so that they can be told of.
     fn open(&self, split_file: Option<PathBuf>) -> Result<Dataset> {
         set_threads(self.threads)?;
-        let data = Data { source: self.data.clone(), split_file, ..Data::default() };
+        let data = Data { source: self.data.clone(), table: self.table.options(), split_file, ..Data::default() };
         let dataset = open_as_it_is(&data, self.offline)?;
         dataset.notes.iter().for_each(|note| say(note));
         Ok(dataset)

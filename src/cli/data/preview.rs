@@ -10,6 +10,7 @@ use serde_json::json;
 use super::photos;
 use super::preview_sheet::{Look, Row, draw};
 use crate::cli::arguments::set_threads;
+use crate::cli::arguments::{TableArgs, text_override};
 use crate::cli::console::Console;
 use crate::cli::output::{print, print_json};
 use crate::cli::prepare::{contract_of, open_dataset};
@@ -43,6 +44,8 @@ pub struct Args {
     /// CSV file `path,split`; training photos are shown
     #[arg(long, value_name = "FILE")]
     split_file: Option<String>,
+    #[command(flatten)]
+    table: TableArgs,
     /// Change any key of the recipe (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -69,12 +72,9 @@ pub struct Args {
 impl Args {
     /// The recipe with everything that the command line changes.
     fn recipe(&self) -> Result<Recipe> {
-        // Quoted, since a folder may be called `5` or `[old]`.
-        let text = |key: &str, value: &Option<String>| {
-            value.as_ref().map(|value| format!("{key}={}", toml::Value::String(value.clone())))
-        };
-        let flags = [text("data.source", &self.data), text("data.split_file", &self.split_file)];
-        let overrides: Vec<String> = self.set.iter().cloned().chain(flags.into_iter().flatten()).collect();
+        let flags = [text_override("data.source", &self.data), text_override("data.split_file", &self.split_file)];
+        let flags = flags.into_iter().flatten().chain(self.table.overrides());
+        let overrides: Vec<String> = self.set.iter().cloned().chain(flags).collect();
         match &self.recipe {
             Some(name) => recipe::load(name, &overrides),
             None => recipe::from_text("", "of nothing but --set", &overrides),

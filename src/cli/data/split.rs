@@ -15,6 +15,7 @@ use crate::data::inspect::{Inspected, Inspection};
 use crate::data::split::{Assignment, Fractions, Split, read_split_file};
 use crate::error::{say, usage};
 use crate::files::write_atomically;
+use crate::natural;
 
 const EXAMPLES: &str = "\
 Each class is divided for itself. A photo's split depends on the seed and its path alone, so that added photos move no
@@ -211,8 +212,9 @@ impl Division {
             let cell = |&count: &usize| format!("{count} ({:.1} %)", 100.0 * count as f64 / all.max(1) as f64);
             [name.to_owned()].into_iter().chain(counts.iter().map(cell)).collect::<Vec<_>>()
         };
-        let mut rows: Vec<Vec<String>> =
-            dataset.classes.iter().zip(&counts).map(|(name, row_)| row(name, row_)).collect();
+        let mut classes: Vec<_> = dataset.classes.iter().zip(&counts).collect();
+        classes.sort_by(|(a, _), (b, _)| natural::compare(a, b));
+        let mut rows: Vec<Vec<String>> = classes.into_iter().map(|(name, counts)| row(name, counts)).collect();
         rows.push(row("all", &Split::ALL.map(|split| self.count(split))));
         let kept = if self.kept > 0 { format!(", {} kept from before", self.kept) } else { String::new() };
         let groups = match self.divided.whole {

@@ -12,6 +12,7 @@ use crate::data::audit::BALANCED;
 use crate::data::dataset::{Dataset, Split};
 use crate::data::inspect::Inspection;
 use crate::data::statistics::{Range, Statistics};
+use crate::natural;
 use crate::recipe::ClassWeights;
 use crate::train::objective::class_weights;
 
@@ -130,9 +131,10 @@ fn class_table(dataset: &Dataset, statistics: &Statistics, weights: &[f32]) -> S
         let counts = counts.iter().chain([&all]).map(ToString::to_string);
         [name.to_owned()].into_iter().chain(counts).chain([share, weight]).collect::<Vec<_>>()
     };
-    let classes = dataset.classes.iter().zip(&statistics.counts).zip(weights);
+    let mut classes: Vec<_> = dataset.classes.iter().zip(&statistics.counts).zip(weights).collect();
+    classes.sort_by(|((a, _), _), ((b, _), _)| natural::compare(a, b));
     let mut rows: Vec<Vec<String>> =
-        classes.map(|((name, counts), weight)| row(name, *counts, Some(*weight))).collect();
+        classes.into_iter().map(|((name, counts), weight)| row(name, *counts, Some(*weight))).collect();
     let sum = [0, 1, 2].map(|split: usize| statistics.counts.iter().map(|counts| counts[split]).sum());
     rows.push(row("all", sum, None));
     table(&columns, &rows)

@@ -8,6 +8,7 @@ use crate::draw::colour::{ColourMap, DEFAULT_ALPHA};
 use crate::error::{suggestion, usage};
 use crate::explain::Method;
 use crate::files::hex;
+use crate::natural;
 
 /// Which maps share a scale of colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,7 +138,7 @@ impl ClassChoice {
                 bail!(usage(format!(
                     "the model knows no class {name:?}{}\n  classes: {}; or {}",
                     suggestion(name, &known),
-                    classes.join(", "),
+                    natural::list(classes),
                     words.join(", ")
                 )))
             }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use super::super::arguments::{TableArgs, text_override};
 use super::super::{MachineArgs, RunsArgs};
 use crate::error::{UsageError, usage};
 use crate::runs::Metric;
@@ -74,6 +75,8 @@ pub struct Args {
     /// The photos, for all points: short for --set data.source=...
     #[arg(long, value_name = "PATH|NAME")]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub table: TableArgs,
     /// What the table is sorted by: val_accuracy, val_loss, test_accuracy, test_loss or test_macro_f1; choosing by test photos spoils
     /// them as a test
     #[arg(long, value_name = "FIELD", default_value = "val_accuracy")]
@@ -111,8 +114,8 @@ pub enum Format {
 impl Args {
     /// What changes the recipe for all points, as `key=value`.
     pub fn settings(&self) -> Vec<String> {
-        let data = self.data.as_ref().map(|data| format!("data.source={}", toml::Value::String(data.clone())));
-        self.set.iter().cloned().chain(data).collect()
+        let data = text_override("data.source", &self.data);
+        self.set.iter().cloned().chain(data).chain(self.table.overrides()).collect()
     }
 }
 

@@ -59,7 +59,7 @@ fn script(args: &Args, sweep: &Sweep, count: usize) -> Result<String> {
     let text = |path: &Path| quoted(&path.to_string_lossy());
     let mut options = vec![format!("--runs {}", text(&runs))];
     options.extend(args.set.iter().map(|change| format!("--set {}", quoted(change))));
-    options.extend(args.data.iter().map(|data| format!("--data {}", quoted(data))));
+    options.extend(args.data.iter().map(|data| format!("--data {}{}", quoted(data), args.table.flags())));
     let device = Some(args.machine.device).filter(|device| *device != DeviceChoice::Auto);
     options.extend(device.map(|device| format!("--device {device}")));
     options.extend(args.machine.offline.then(|| "--offline".to_owned()));

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::draw::Distribution;
 use crate::recipe::problems::Problems;
 use crate::recipe::read::{Section, expected};
+use crate::recipe::synonyms::exact_meaning_of;
 use crate::recipe::tree::{self, Item, Node, Place};
 use crate::recipe::{EMBEDDED, Monitor, find, parse, stem, tree_of};
 
@@ -128,7 +129,16 @@ fn top(root: &Node, file: &str, problems: &mut Problems) -> SweepFile {
             problems.at_key(section, &format!("is a key of recipes; {instead}"));
         }
     }
-    let strict = without(root, &RECIPE_SECTIONS);
+    let mut misplaced = RECIPE_SECTIONS.to_vec();
+    if let Item::Table(entries) = &root.item {
+        for (key, _) in entries.iter().filter(|(key, _)| !RECIPE_SECTIONS.contains(&key.as_str())) {
+            if let Some(meaning) = exact_meaning_of(key) {
+                problems.at_key(key, &format!("unknown key; {meaning} (keys of recipes belong into [set] or [grid])"));
+                misplaced.push(key);
+            }
+        }
+    }
+    let strict = without(root, &misplaced);
     let mut section = Section::new(Some(&strict), "", problems);
     section.value("name", &mut read.name);
     section.value("description", &mut read.description);
@@ -139,7 +149,7 @@ fn top(root: &Node, file: &str, problems: &mut Problems) -> SweepFile {
     for key in ["set", "grid", "variant", "random", "halving"] {
         section.table(key);
     }
-    section.finish();
+    section.finish_alone();
     let usual = |c: char| c.is_alphanumeric() || "._-".contains(c);
     problems.require(!read.name.is_empty() && read.name.chars().all(usual), "name", || {
         format!("must be made of letters, digits, `.`, `_` and `-`, it is {:?}", read.name)
@@ -248,7 +258,7 @@ fn variants(node: &Node, problems: &mut Problems) -> Vec<Variant> {
         let mut section = Section::new(Some(node), &path, problems);
         section.required("name", &mut variant.name);
         let set = section.table("set");
-        section.finish();
+        section.finish_alone();
         variant.changes = set.map(|set| changes(set, &format!("{path}.set"), problems)).unwrap_or_default();
         problems.require(variants.iter().all(|other| other.name != variant.name), &format!("{path}.name"), || {
             format!("there are two variants {:?}", variant.name)
@@ -284,7 +294,7 @@ fn random(node: &Node, problems: &mut Problems) -> Option<Random> {
     let mut section = Section::new(Some(&own), "random", problems);
     section.required("count", &mut random.count);
     section.value("seed", &mut random.seed);
-    section.finish();
+    section.finish_alone();
     problems.require((1..=10_000).contains(&random.count), "random.count", || {
         format!("must be from 1 to 10000, it is {}", random.count)
     });
@@ -323,7 +333,7 @@ fn halving(node: &Node, problems: &mut Problems) -> HalvingKeys {
     section.required("min_epochs", &mut keys.min_epochs);
     section.value("factor", &mut keys.factor);
     section.value("monitor", &mut keys.monitor);
-    section.finish();
+    section.finish_alone();
     problems.require(keys.min_epochs >= 1, "halving.min_epochs", || "must be 1 or more".to_owned());
     problems.require((2..=100).contains(&keys.factor), "halving.factor", || {
         format!("must be from 2 to 100, it is {}", keys.factor)

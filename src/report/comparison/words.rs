@@ -6,6 +6,7 @@ use super::compare::{Against, ComparedSplit, DifferingKey};
 use super::label;
 use super::pairs::Common;
 use super::record::Record;
+use crate::natural;
 use crate::runs::Status;
 
 /// `p = 0.31`, `p = 0.0021`, `p < 0.0001`.
@@ -135,7 +136,7 @@ pub fn of_pair((a, first): (&str, &Record), (b, other): (&str, &Record), common:
 }
 
 fn classes(a: &str, one: &BTreeSet<String>, b: &str, two: &BTreeSet<String>) -> Option<String> {
-    let only = |x: &BTreeSet<String>, y: &BTreeSet<String>| x.difference(y).cloned().collect::<Vec<_>>().join(", ");
+    let only = |x: &BTreeSet<String>, y: &BTreeSet<String>| natural::list(x.difference(y));
     let told = [(only(one, two), a), (only(two, one), b)];
     let told: Vec<String> = told
         .iter()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 
 use super::data::{ComparedKey, ComparedRun, Comparison, Difference, Evaluation, RunPage};
+use crate::natural;
 use crate::report::comparison::keys::{differences, flatten};
 use crate::report::comparison::pairs::{Common, JudgedPhoto};
 
@@ -132,7 +133,7 @@ fn judged(evaluation: &Evaluation) -> Vec<JudgedPhoto<'_>> {
 fn classes(a: &str, one: &Evaluation, b: &str, two: &Evaluation) -> Option<String> {
     let set = |evaluation: &Evaluation| evaluation.classes.iter().cloned().collect::<BTreeSet<String>>();
     let (x, y) = (set(one), set(two));
-    let only = |x: &BTreeSet<String>, y: &BTreeSet<String>| x.difference(y).cloned().collect::<Vec<_>>().join(", ");
+    let only = |x: &BTreeSet<String>, y: &BTreeSet<String>| natural::list(x.difference(y));
     let told = [(only(&x, &y), a), (only(&y, &x), b)];
     let told: Vec<String> =
         told.iter().filter(|(only, _)| !only.is_empty()).map(|(only, id)| format!("only {id} knows {only}")).collect();

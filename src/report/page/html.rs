@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
-use super::data::Page;
+use super::data::{Page, RunPage};
 use crate::files::write_atomically;
+use crate::natural;
 
 const TEMPLATE: &str = include_str!("../../../assets/report/page.html");
 const STYLE: &str = include_str!("../../../assets/report/style.css");
@@ -22,6 +24,15 @@ const SCRIPT: &str = concat!(
     include_str!("../../../assets/report/script/main.js"),
 );
 
+/// What the script gets.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(flatten)]
+    page: &'a Page,
+    /// Of each run with an evaluation: the indices of its classes in the order in which tables show them.
+    orders: Vec<Option<Vec<usize>>>,
+}
+
 /// Writes the page.
 ///
 /// # Errors
@@ -36,8 +47,10 @@ pub fn write(path: &Path, page: &Page) -> Result<()> {
 /// # Errors
 /// If the data cannot be put into JSON.
 pub fn render(page: &Page) -> Result<String> {
+    let order = |run: &RunPage| run.evaluation.as_ref().map(|evaluation| natural::order(&evaluation.classes));
+    let data = Data { page, orders: page.runs.iter().map(order).collect() };
     // Nothing in the data can end the script element or begin a comment in it.
-    let json = serde_json::to_string(page).context("the report's data")?.replace('<', "\\u003c");
+    let json = serde_json::to_string(&data).context("the report's data")?.replace('<', "\\u003c");
     let mut text = String::with_capacity(TEMPLATE.len() + STYLE.len() + SCRIPT.len() + json.len());
     // Split rather than replaced: what one part contains is not searched for the marker of the next.
     let mut rest = TEMPLATE;
