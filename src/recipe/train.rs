@@ -13,6 +13,9 @@ use super::tree::{Item, Node};
 pub const RECORDING: [&str; 4] =
     ["train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.tensorboard"];
 
+/// More passes over the photos are a mistake.
+pub(super) const MOST_EPOCHS: usize = 1_000_000;
+
 /// How the network learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,7 +92,8 @@ pub struct Train {
     /// Longest time in seconds between two saved states of training, from which `ft resume` goes on; 0 saves after every update.
     /// Changes no results. Default 300.
     pub checkpoint_every: f64,
-    /// Saved states that are kept while a run goes on: the newest ones. Default 2.
+    /// Saved states that are kept while a run goes on: the newest ones. A finished run keeps the last one, from which it can go on for
+    /// more epochs; with 0 it keeps none. Default 2.
     pub keep_checkpoints: usize,
     /// Batches after which a line with their loss, accuracy and speed is added to `steps.csv`; 0 for never. Changes no results.
     /// Default 50.
@@ -420,10 +424,12 @@ fn check_epochs(train: &mut Train, epochs_given: bool, problems: &mut Problems) 
     if !train.phase.is_empty() {
         let sum = train.phase.iter().fold(0usize, |sum, phase| sum.saturating_add(phase.epochs));
         problems.require(!epochs_given || train.epochs == sum, "train.epochs", || {
-            format!(
-                "is {}, but the epochs of train.phase sum to {sum}; leave it out, or take the phases out (--set train.phase=none)",
-                train.epochs
-            )
+            let (epochs, phases) = (train.epochs, train.phase.len());
+            let cause = match epochs < phases {
+                true => format!("each of the {phases} phases takes one at least"),
+                false => format!("the epochs of train.phase sum to {sum}"),
+            };
+            format!("is {epochs}, but {cause}; leave it out, or take the phases out (--set train.phase=none)")
         });
         train.epochs = sum;
     }
@@ -436,11 +442,10 @@ fn check_epochs(train: &mut Train, epochs_given: bool, problems: &mut Problems) 
 
 fn check_numbers(train: &Train, problems: &mut Problems) {
     let whole = [
-        ("epochs", Some(train.epochs), 1_000_000),
+        ("epochs", Some(train.epochs), MOST_EPOCHS),
         ("batch_size", Some(train.batch_size), 65_536),
         ("evaluation_batch_size", Some(train.evaluation_batch_size), 65_536),
         ("accumulate", Some(train.accumulate), 65_536),
-        ("keep_checkpoints", Some(train.keep_checkpoints), 1_000),
         ("steps_per_epoch", train.steps_per_epoch, 1_000_000_000),
         ("validation_steps", train.validation_steps, 1_000_000_000),
     ];
@@ -449,6 +454,9 @@ fn check_numbers(train: &Train, problems: &mut Problems) {
             format!("must be from 1 to {most}, it is {}", value.unwrap_or_default())
         });
     }
+    problems.require(train.keep_checkpoints <= 1_000, "train.keep_checkpoints", || {
+        format!("must be from 0 to 1000, it is {}", train.keep_checkpoints)
+    });
     let below_one = [
         ("momentum", train.momentum()),
         ("dampening", train.dampening),

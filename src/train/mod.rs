@@ -1,10 +1,12 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
+pub mod carried_head;
 pub mod checkpoint;
 mod crossing;
 pub mod device_data;
 pub mod early_stopping;
 pub mod ema;
+pub mod extension;
 pub mod finite;
 pub mod fit;
 pub mod layer_lr;
