@@ -115,8 +115,8 @@ pub fn run(args: &Args) -> Result<()> {
         split.write()?;
     }
     write_atomically(&out, |file| Ok(file.write_all(text.as_bytes())?))?;
-    say_what_next(&out, &backbone, args.machine.offline, &device);
     features.say();
+    say_what_next(&out, &backbone, args.machine.offline, &device);
     if args.json {
         let draft = as_json(&draft, &facts, &audit, &warnings, &out, split.as_ref(), &backbone, &features);
         return print_json(&draft);
