@@ -40,7 +40,7 @@ class Check:
         self.log_file = open(os.path.join(self.out, "gpu-check.log"), "w")
         # The doctor is a step of its own; it must not stop the others at their first use of the device.
         self.environment = {**os.environ, "FT_CACHE": os.path.join(self.work, "cache"), "FT_DOCTOR": "never"}
-        path, self.libraries = machine.library_path(self.binary, options.libraries)
+        path, self.libraries = machine.library_path(self.binary, options.libraries, [options.python, sys.executable, "python3", "python"])
         if path:
             self.environment["LD_LIBRARY_PATH"] = path
 

@@ -7,7 +7,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import time
 
 # Folders of a toolkit and of the driver.
@@ -34,13 +33,13 @@ def answer(arguments, environment=None, seconds=15):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def library_folders(first):
+def library_folders(first, pythons):
     """Where CUDA's libraries may lie: folders that were named, toolkits, packages of pip, the driver's."""
     patterns = list(first)
     for name in ("CUDA_HOME", "CUDA_PATH"):
         if os.environ.get(name):
             patterns += [os.path.join(os.environ[name], part) for part in ("lib64", "lib")]
-    for root in packages():
+    for root in packages(pythons):
         patterns += [os.path.join(root, "nvidia", "*", "lib")]
     patterns += FOLDERS
     found = []
@@ -51,10 +50,10 @@ def library_folders(first):
     return found
 
 
-def packages():
-    """Folders with packages of pip: of this Python, of the first in PATH, and of an environment that is active."""
-    roots = [path for path in sys.path if path.endswith("-packages")]
-    for python in ("python3", "python"):
+def packages(pythons):
+    """Folders with the packages of some Pythons, and of an environment that is active."""
+    roots = []
+    for python in pythons:
         there = answer([python, "-c", "import sys; print(chr(10).join(sys.path))"])
         roots += [path for path in (there or "").splitlines() if path.endswith("-packages")]
     if os.environ.get("VIRTUAL_ENV"):
@@ -71,10 +70,10 @@ def linked(binary, path):
     return {name: None if file == "not found" else file for name, file in lines}
 
 
-def library_path(binary, first):
+def library_path(binary, first, pythons):
     """LD_LIBRARY_PATH with which a program finds all its libraries, as far as they are there, and the libraries."""
     parts = list(first) + [part for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part]
-    folders = library_folders(first)
+    folders = library_folders(first, pythons)
     while True:
         path = ":".join(parts)
         libraries = linked(binary, path)

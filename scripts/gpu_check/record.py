@@ -101,8 +101,9 @@ class Step:
         passed = value is not None and value == value and value <= limit
         self.comparisons.append({"what": what, "value": value, "limit": limit, "passed": bool(passed), "note": note})
 
-    def require(self, what, passed, note=""):
-        """Notes something that must be so."""
+    def require(self, what, passed, otherwise=""):
+        """Notes something that must be so, and what to say if it is not."""
+        note = "" if passed else otherwise
         self.comparisons.append({"what": what, "value": None, "limit": None, "passed": bool(passed), "note": note})
 
     def report(self):

@@ -29,7 +29,7 @@ class Size:
         self.data = ["--data", "petals?train=8&val=4&test=4", "--set", "train.batch_size=8"] if short else []
         self.epochs = 3 if short else 8
         self.photos = "4" if short else "12"
-        self.rates = "4" if short else "40"
+        self.rates = "10" if short else "40"
         self.image, self.steps = (32, 1) if short else (224, 6)
         self.batch = batch or (2 if short else None)
 
@@ -44,29 +44,25 @@ def facts(step):
     check = step.check
     computer, program, gpus = machine.computer(), machine.program(check.binary), machine.gpus()
     path = check.environment.get("LD_LIBRARY_PATH", "")
-    libraries = machine.linked(check.binary, path) or {}
+    libraries = machine.linked(check.binary, path)
+    if libraries is None:
+        step.notes.append("ldd cannot tell which libraries the program needs")
+        libraries = {}
     named = {name: os.path.realpath(file) if file else None for name, file in libraries.items()}
     cuda = {name: file for name, file in named.items() if file is None or any(word in name for word in ("cu", "nv"))}
     step.figures = {"computer": computer, "gpus": gpus or [], "program": program, "libraries": cuda, "library_path": path}
-    step.require(
-        "the program was built with CUDA",
-        machine.is_for_cuda(check.binary),
-        "build it with --features cuda,cudnn" if not machine.is_for_cuda(check.binary) else "",
-    )
+    step.require("the program was built with CUDA", machine.is_for_cuda(check.binary), "build it with --features cuda,cudnn")
     missing = [name for name, file in named.items() if file is None]
-    step.require("all its libraries are there", not missing, "missing: " + ", ".join(missing) if missing else "")
+    step.require("all its libraries are there", not missing, "missing: " + ", ".join(missing))
     if check.options.emulated:
         step.notes.append("on the emulated device: no GPU was asked for")
         return
-    step.require("nvidia-smi shows a GPU", gpus, "" if gpus else "it shows none, or there is no such program")
+    step.require("nvidia-smi shows a GPU", gpus, "it shows none, or there is no such program")
     kernels = [int(text.rsplit("_", 1)[1].rstrip("abcdefghijklmnopqrstuvwxyz")) for text in program["kernels"]]
     has, needs = round(10 * min((machine.number(gpu["compute_cap"]) for gpu in gpus or []), default=0)), max(kernels, default=0)
     if has and needs:
-        step.require(
-            f"its kernels (compute capability {needs / 10}) fit the GPU ({has / 10})",
-            needs <= has,
-            "" if needs <= has else "build it with CUDA_COMPUTE_CAP of the GPU",
-        )
+        what = f"its kernels (compute capability {needs / 10}) fit the GPU ({has / 10})"
+        step.require(what, needs <= has, f"build it with CUDA_COMPUTE_CAP={has}")
 
 
 def doctor_quick(step):
@@ -96,91 +92,66 @@ def doctor(step, form):
 
 
 def training(step):
-    """A training in f32 on both devices; the processor does it twice, with other instructions, to see what rounding does."""
-    train_on_both(step, "f32", "f32", "cuda-f32")
+    """A training in f32 on both devices; the processor does it once more with other instructions, to see what rounding does."""
+    beside_processor(step, "f32", reference="cpu-f32", other="portable-f32")
+    runs = step.check.runs
+    there, here = (probabilities(step, runs["cuda-f32"], device) for device in ("cuda", "cpu"))
+    step.compare("f32: probabilities of the same weights on both devices", apart(there, here), SAME_WEIGHTS, f"{len(here)} photos")
 
 
 def other_numbers(step):
     """The same in bf16 on both, and in tf32 on the GPU, which the processor has not."""
-    train_on_both(step, "bf16", "bf16", "cuda-bf16")
+    beside_processor(step, "bf16", reference="cpu-bf16", other="portable-bf16")
     # tf32 has three more bits than bf16, so it must not be further from f32 than bf16 is.
-    train_on_both(step, "tf32", "f32", "cuda-tf32")
+    beside_processor(step, "tf32", reference="cpu-f32", other="cpu-bf16", times=1)
 
 
-def train_on_both(step, precision, on_processor, name):
-    check = step.check
-    kept = check.runs
-    reference = kept.get(f"cpu-{on_processor}") or train(step, f"cpu-{on_processor}", "cpu", on_processor)
-    if precision == "tf32":
-        other = kept.get("cpu-bf16") or train(step, "cpu-bf16", "cpu", "bf16")
-    else:
-        other = kept.get(f"portable-{on_processor}") or train(step, f"portable-{on_processor}", "cpu", on_processor, {"FT_INSTRUCTIONS": "portable"})
-    subject = train(step, name, "cuda", precision)
-    rows = [epochs(run) for run in (reference, other, subject)]
-    pairs = list(zip(*rows))
+def beside_processor(step, precision, reference, other, times=10):
+    """Compares a training on the GPU with one on the processor. What another one there differs by, so many times, is the limit."""
+    size = step.check.size
+    # The GPU's before the other one: later steps need it.
+    runs = [trained(step, name) for name in (reference, f"cuda-{precision}", other)]
+    cpu, cuda, rounding = map(epochs, runs)
     step.figures.setdefault("trainings", {})[precision] = [
         {
             "epoch": a["epoch"],
             "cpu": losses(a),
-            "rounding": losses(b),
-            "cuda": losses(c),
-            "difference": far([a], [c]),
-            "rounding_difference": far([a], [b]),
+            "cuda": losses(b),
+            "difference": far([b], [a]),
+            "rounding_difference": far([c], [a]),
         }
-        for a, b, c in pairs
+        for a, b, c in zip(cpu, cuda, rounding)
     ]
-    step.require(f"{precision}: all {check.size.epochs} epochs were trained", len(rows[2]) == check.size.epochs == len(rows[0]))
-    step.compare(
-        f"{precision}: losses, relative to the processor's",
-        far(rows[0], rows[2]),
-        limit(far(rows[0], rows[1]), LOSSES),
-        "largest of all epochs, training and validation",
-    )
-    a, b, c = (probabilities(step, run, device) for run, device in ((reference, "cpu"), (other, "cpu"), (subject, "cuda")))
-    step.compare(
-        f"{precision}: probabilities of test photos after the training",
-        apart(a, c),
-        limit(apart(a, b), PROBABILITIES),
-        f"{len(a)} photos; {same_class(a, c)} get the same class",
-    )
-    again = probabilities(step, subject, "cpu", precision=None)
-    note = f"{len(c)} photos, on the processor in f32"
-    if precision == "f32":
-        step.compare("f32: probabilities of the same weights on both devices", apart(again, c), SAME_WEIGHTS, note)
-    rates = {device: result(run)["train_images_per_second"] for device, run in (("cpu", reference), ("cuda", subject))}
+    rates = {device: result(run)["train_images_per_second"] for device, run in zip(("cpu", "cuda"), runs)}
     step.figures.setdefault("images_per_second", {})[precision] = rates
+    step.require(f"{precision}: all {size.epochs} epochs were trained", len(cuda) == len(cpu) == size.epochs)
+    of_all = "largest of all epochs, training and validation"
+    step.compare(f"{precision}: losses, relative to the processor's", far(cuda, cpu), limit(times * far(rounding, cpu), LOSSES), of_all)
+    a, b, c = (probabilities(step, run, device) for run, device in zip(runs, ("cpu", "cuda", "cpu")))
+    what = f"{precision}: probabilities of test photos after the training"
+    step.compare(what, apart(b, a), limit(times * apart(c, a), PROBABILITIES), f"{same_class(a, b)} of {len(a)} photos get the same class")
 
 
 def limit(rounding, bounds):
     least, most = bounds
-    return min(max(10 * rounding, least), most) if rounding == rounding else most
+    return min(max(rounding, least), most) if rounding == rounding else most
 
 
 def recipe(step, runs, device, precision):
     size = step.check.size
-    return [
-        "recipe",
-        "petals-transfer",
-        *size.data,
-        "--epochs",
-        size.epochs,
-        "--seed",
-        "1",
-        "--precision",
-        precision,
-        "--device",
-        device,
-        "--runs",
-        runs,
-        "--json",
-    ]
+    more = ["--seed", "1", "--precision", precision, "--device", device, "--runs", runs, "--json"]
+    return ["recipe", "petals-transfer", *size.data, "--epochs", size.epochs, *more]
 
 
-def train(step, name, device, precision, environment=None):
-    """Trains into a folder of runs of that name; the run's folder."""
-    step.ft(*recipe(step, name, device, precision), environment=environment)
-    step.check.runs[name] = only_run(step, name)
-    return step.check.runs[name]
+def trained(step, name):
+    """The folder of a run, DEVICE-PRECISION, that is trained if it has not been; the device `portable` is the processor without its best instructions."""
+    runs = step.check.runs
+    if name not in runs:
+        device, precision = name.split("-")
+        portable = device == "portable"
+        step.ft(*recipe(step, name, "cpu" if portable else device, precision), environment={"FT_INSTRUCTIONS": "portable"} if portable else None)
+        runs[name] = only_run(step, name)
+    return runs[name]
 
 
 def only_run(step, runs):
@@ -206,7 +177,11 @@ def losses(row):
 
 def far(rows, others):
     """Largest relative difference of losses; no number if one is none."""
-    return largest(abs(a / b - 1) for row, other in zip(rows, others) for a, b in zip(losses(row), losses(other)))
+    return largest(relative(a, b) for row, other in zip(rows, others) for a, b in zip(losses(row), losses(other)))
+
+
+def relative(value, other):
+    return abs(value - other) / max(abs(other), 1e-12)
 
 
 def largest(values):
@@ -215,19 +190,13 @@ def largest(values):
     return math.nan if not values or any(value != value for value in values) else max(values)
 
 
-def test_photos(step):
-    found = sorted(glob.glob(os.path.join(step.check.environment["FT_CACHE"], "data", "petals-*", "photos", "test", "*", "*")))
-    if not found:
+def probabilities(step, run, device):
+    """Of each test photo by the last weights of a run, in f32: the probability of each class."""
+    photos = glob.glob(os.path.join(step.check.environment["FT_CACHE"], "data", "petals-*", "photos", "test"))
+    if len(photos) != 1:
         raise Failed("the drawn photos for the test are not in the cache")
-    return found
-
-
-def probabilities(step, run, device, precision="f32"):
-    """Of each test photo by the last weights of a run: the probability of each class."""
-    numbers = ["--precision", precision] if precision else []
-    done = step.ft(
-        "predict", "--model", os.path.join(run, "last.safetensors"), "--device", device, "--top", "99", "--json", *numbers, *test_photos(step)
-    )
+    last = os.path.join(run, "last.safetensors")
+    done = step.ft("predict", "--model", last, "--device", device, "--precision", "f32", "--top", "99", "--json", *photos)
     return [{one["class"]: one["probability"] for one in photo["top"]} for photo in json.loads(done.stdout)["predictions"]]
 
 
@@ -241,17 +210,11 @@ def same_class(photos, others):
     return sum(max(a, key=a.get) == max(b, key=b.get) for a, b in zip(photos, others))
 
 
-def trained(step):
-    """A model to look at: the GPU's, or the processor's if there is none."""
-    for name in ("cuda-f32", "cpu-f32"):
-        if name in step.check.runs:
-            return name, step.check.runs[name]
-    return "cpu-f32", train(step, "cpu-f32", "cpu", "f32")
-
-
 def grad_cam(step):
     """Raw maps of one model on both devices."""
-    name, run = trained(step)
+    # The GPU's model, or the processor's if there is none.
+    name = "cuda-f32" if "cuda-f32" in step.check.runs else "cpu-f32"
+    run = trained(step, name)
     step.notes.append(f"of the model {name}")
     folders = {}
     for device in ("cpu", "cuda"):
@@ -301,14 +264,13 @@ def array(file):
 def resume(step):
     """A training on the GPU that gets Ctrl-C goes on, and ends as the one that nobody stopped."""
     check = step.check
-    whole = check.runs.get("cuda-f32") or train(step, "cuda-f32", "cuda", "f32")
+    whole = trained(step, "cuda-f32")
     runs = "stopped"
     step.ft(*recipe(step, runs, "cuda", "f32"), stop_at="epoch   1:" if check.size.short else "epoch   3:")
     run = only_run(step, runs)
     before = len(epochs(run))
-    step.require(
-        "Ctrl-C stopped it before its end", result(run)["interrupted"] and before < check.size.epochs, f"after {before} of {check.size.epochs} epochs"
-    )
+    stopped = result(run)["interrupted"] and before < check.size.epochs
+    step.require(f"Ctrl-C stopped it before its end, after {before} of {check.size.epochs} epochs", stopped)
     step.ft("resume", run, "--runs", runs, "--device", "cuda", "--json")
     rows, others = epochs(whole), epochs(run)
     step.require("all epochs are there", len(rows) == len(others), f"{len(others)} of {len(rows)}")
@@ -337,7 +299,7 @@ def learning_rates(step):
     step.figures = {"cpu": curves[0], "cuda": curves[1]}
     step.compare(
         "losses of the smaller half of the rates, relative",
-        largest(abs(a / b - 1) for a, b in zip(cpu[:half], cuda[:half])),
+        largest(relative(a, b) for a, b in zip(cuda[:half], cpu[:half])),
         LOSSES[0],
         f"{half} rates",
     )
@@ -379,29 +341,17 @@ def benches(step, batch):
     rows = step.figures["benches"] = []
     for number, one in enumerate(configurations(step, batch)):
         share = step.left() / (len(NETWORKS) * len(PRECISIONS) - number)
-        arguments = [
-            "--model",
-            one["model"],
-            "--freeze-before",
-            one["freeze_before"],
-            "--size",
-            one["size"],
-            "--batch",
-            batch,
-            "--steps",
-            one["steps"],
-            "--precision",
-            one["precision"],
-        ]
+        names = ["model", "freeze_before", "size", "batch", "steps", "precision"]
+        arguments = [word for name in names for word in ("--" + name.replace("_", "-"), one[name])]
         # What the GPU can do at most takes some seconds to find out: with one network only.
         more = ["--roofline"] if one["model"] == NETWORKS[0][0] and step.name == "bench" and not step.check.size.short else []
         # One that hangs must leave some time to the rest.
-        done = step.command([step.check.binary, "bench", *arguments, *more, "--device", "cuda", "--json"], limit=max(2 * share, 5))
-        row = {**one, "failure": None if done.ok else done.failure()}
-        if done.ok:
-            row.update(json.loads(done.stdout))
-        else:
-            step.problems.append(f"{one['model']}, {one['precision']}: {done.failure()}")
+        row = {**one, "failure": "no time was left for it"}
+        if share > 1:
+            done = step.command([step.check.binary, "bench", *arguments, *more, "--device", "cuda", "--json"], limit=max(2 * share, 5))
+            row.update({"failure": None, **json.loads(done.stdout)} if done.ok else {"failure": done.failure()})
+        if row["failure"]:
+            step.problems.append(f"{one['model']}, {one['precision']}: {row['failure']}")
         rows.append(row)
 
 
