@@ -20,15 +20,20 @@ details { margin: .6rem 0 } summary { cursor: pointer; color: var(--soft) }
 def page(report):
     steps = {step["name"]: step for step in report["steps"]}
     parts = [heading(report, steps), overview(report)]
-    for step in report["steps"]:
-        draw = DRAWN.get(step["name"], lambda step, steps: "")
+    for step in filter(has_section, report["steps"]):
+        draw = DRAWN.get(step["name"])
         try:
-            figures = draw(step, steps)
+            figures = draw(step, steps) if draw and step["figures"] else ""
         except (KeyError, IndexError, TypeError, ValueError) as error:  # Half of a step's figures are better than no page.
             figures = f"<p class=failed>Some figures cannot be shown ({text(repr(error))}); gpu-check.json has them.</p>"
         parts.append(section(step, figures))
     title = "ft on the emulated device" if report["emulated"] else "ft on a GPU"
     return f"<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<meta name=viewport content='width=device-width, initial-scale=1'>\n<title>{title}</title>\n<style>{STYLE}</style>\n{''.join(parts)}</html>\n"
+
+
+def has_section(step):
+    """Whether there is anything to say of it."""
+    return any(step[key] for key in ("commands", "comparisons", "figures", "problems", "notes"))
 
 
 def text(value):
@@ -94,9 +99,10 @@ def overview(report):
     for step in report["steps"]:
         bad = [wrong(one) for one in step["comparisons"] if not one["passed"]] + [problem.splitlines()[0] for problem in step["problems"]]
         remark = "; ".join(bad or step["notes"])
+        title = f"<a href='#{step['name']}'>{text(step['title'])}</a>" if has_section(step) else text(step["title"])
         rows.append(
             [
-                f"<a href='#{step['name']}'>{text(step['title'])}</a>",
+                title,
                 verdict(step["verdict"]),
                 number(step["seconds"], "{:.1f}"),
                 number(step["limit"], "{:.0f}"),
@@ -168,8 +174,6 @@ def machine(step, steps):
 
 def doctor(step, steps):
     found = step["figures"]
-    if not found:
-        return ""
     forms = {}
     for row in found["operations"]:
         forms.setdefault(row["form"], []).append(row)
@@ -238,12 +242,15 @@ def maps(step, steps):
 
 
 def rates(step, steps):
-    if not step["figures"]:
-        return ""
     cpu, cuda = step["figures"]["cpu"], step["figures"]["cuda"]
     rows = [[number(a["lr"], "{:.2e}"), number(a["loss"], "{:.5f}"), number(b["loss"], "{:.5f}")] for a, b in zip(cpu["points"], cuda["points"])]
     suggestion = f"<p>Suggested: {number(cpu['suggestion'], '{:.2e}')} on the processor, {number(cuda['suggestion'], '{:.2e}')} on the GPU.</p>"
     return suggestion + folded("Every rate", table([">rate", ">loss, processor", ">loss, GPU"], rows))
+
+
+def named(row):
+    frozen = "whole" if row["freeze_before"] == "none" else f"from {row['freeze_before']}"
+    return f"{row['model']} {frozen}, {row['precision']}"
 
 
 def bench(step, steps):
@@ -256,8 +263,7 @@ def bench(step, steps):
     rows, totals, limits = [], "", ""
     for row in ours:
         peer = peers.get(key(row), {})
-        frozen = "whole" if row["freeze_before"] == "none" else f"from {row['freeze_before']}"
-        name = f"{row['model']} {frozen}, {row['precision']}"
+        name = named(row)
         if row["failure"]:
             rows.append([text(name), row["batch"], f"<span class=failed>{text(row['failure'])}</span>"] + [""] * 8)
             continue
@@ -336,8 +342,6 @@ def bench(step, steps):
 
 def torch(step, steps):
     figures = step["figures"]
-    if not figures:
-        return ""
     found = figures["torch"]
     said = f"<p>PyTorch {text(found['version'])}, CUDA {text(found['cuda'])}, cuDNN {text(found['cudnn'])}, {text(found['device'])}; channels last, cuDNN's search, fused Adam, no compilation. Its figures stand beside ft's above.</p>"
     rows = []
@@ -346,7 +350,7 @@ def torch(step, steps):
         times = [number(spread[name] * 1e3, "{:.1f}") if spread else "–" for name in ("median", "minimum", "maximum")]
         rows.append(
             [
-                text(f"{row['model']} from {row['freeze_before']}, {row['precision']}"),
+                text(named(row)),
                 row["batch"],
                 rate(row.get("train_images_per_second")),
                 *times,
