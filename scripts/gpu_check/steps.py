@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import struct
 
 import machine
@@ -58,11 +60,14 @@ def facts(step):
         step.notes.append("on the emulated device: no GPU was asked for")
         return
     step.require("nvidia-smi shows a GPU", gpus, "it shows none, or there is no such program")
-    kernels = [int(text.rsplit("_", 1)[1].rstrip("abcdefghijklmnopqrstuvwxyz")) for text in program["kernels"]]
-    has, needs = round(10 * min((machine.number(gpu["compute_cap"]) for gpu in gpus or []), default=0)), max(kernels, default=0)
-    if has and needs:
-        what = f"its kernels (compute capability {needs / 10}) fit the GPU ({has / 10})"
-        step.require(what, needs <= has, f"build it with CUDA_COMPUTE_CAP={has}")
+    kernels = re.findall(r"sm_(\d+)(a?)", " ".join(program["kernels"]))
+    capabilities = [round(10 * machine.number(gpu["compute_cap"])) for gpu in gpus or []]
+    if kernels and any(capabilities):
+        has = min(filter(None, capabilities))
+        # What is for 90a runs on 90 only; what is for 80 runs on everything from there on.
+        fits = all(int(of) == has if only else int(of) <= has for of, only in kernels)
+        names = ", ".join("".join(kernel) for kernel in kernels)
+        step.require(f"its kernels (compute capability {names}) fit the GPU ({has})", fits, f"build it with CUDA_COMPUTE_CAP={has}")
 
 
 def doctor_quick(step):
@@ -149,6 +154,8 @@ def trained(step, name):
     if name not in runs:
         device, precision = name.split("-")
         portable = device == "portable"
+        # One that was stopped at a time limit is in nobody's way.
+        shutil.rmtree(os.path.join(step.check.work, name), ignore_errors=True)
         step.ft(*recipe(step, name, "cpu" if portable else device, precision), environment={"FT_INSTRUCTIONS": "portable"} if portable else None)
         runs[name] = only_run(step, name)
     return runs[name]
