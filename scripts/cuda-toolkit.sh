@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: a CUDA toolkit for a machine without a GPU, from PyPI, in a Python environment of its own.
 #
 # CUDA_COMPUTE_CAP   architecture that candle's kernels are compiled for (80: Ampere)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs a CUDA build on a machine without a GPU, on an emulated device: the kernels of candle and of ft compiled for the processor, behind a
-# stand-in for NVIDIA's driver, cuBLAS, cuRAND and cuDNN (tests/emulated_cuda). Only NVRTC is NVIDIA's own. `ft doctor` compares every operation
-# there with its reference, then the commands that compute are run there and on the processor, and must agree.
+# stand-in for NVIDIA's driver, cuBLAS, cuRAND and cuDNN (tests/emulated_cuda). Only NVRTC is NVIDIA's own. The check of a GPU (gpu-check.sh) is run in
+# its short form: every operation beside its reference, and the commands that compute beside the processor's. Then more trainings there and on the
+# processor, which must agree.
 #
 #   scripts/emulate-cuda.sh                  # cuda,cudnn; needs g++
 #   scripts/emulate-cuda.sh cuda
@@ -13,6 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/cuda-toolkit.sh
 features=${1:-cuda,cudnn}
+scripts=$PWD/scripts
 
 # NVRTC may be in the toolkit already.
 if ! compgen -G "$CUDA_HOME/lib*/libnvrtc.so*" > /dev/null; then
@@ -42,8 +44,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export FT_CACHE=$work/cache FT_DOCTOR=never
 cd "$work"
-echo "emulate-cuda: ft doctor --quick --device cuda"
-EMULATED_CUDA_COUNTS=1 "$ft" doctor --quick --device cuda > doctor.txt || { cat doctor.txt; exit 1; }
+echo "emulate-cuda: the check of a GPU, in its short form"
+"$scripts/gpu-check.sh" --emulated --short --binary "$ft"
 
 # Trains a few epochs into a folder of runs of its own, with words before the program if there are some in `launcher`.
 launcher=()
@@ -81,21 +83,8 @@ compare bf16 1e-2 petals-transfer --precision bf16
 compare residual 1e-4 resnet20-cifar10 --set data.image_size=32 --set 'train.schedule={kind="constant"}' --set train.optimizer=sgd --set train.lr=0.001
 compare scratch 1e-4 cnn-basic --set data.image_size=32 --set train.optimizer=rmsprop
 
-echo "emulate-cuda: a model that was trained on the device predicts and explains, there and on the processor"
-photos=$(find "$FT_CACHE"/data/petals-*/photos/test -type f | sort)
-for device in cpu cuda; do
-    "$ft" predict --runs transfer-cuda --model latest --device $device --json $photos > predicted-$device.json 2> said || { cat said; exit 1; }
-done
-python3 - << 'END'
-import json, sys
-cpu, cuda = ([t["probability"] for p in json.load(open(f"predicted-{d}.json"))["predictions"] for t in p["top"]] for d in ("cpu", "cuda"))
-far = max(abs(a - b) for a, b in zip(cpu, cuda))
-print(f"emulate-cuda: {len(cpu)} probabilities, {far:.1e} apart at most")
-sys.exit(len(cpu) != len(cuda) or far > 1e-4)
-END
+echo "emulate-cuda: a model that was trained on the device is explained by every method there"
 "$ft" explain --runs transfer-cuda --model latest --device cuda --method all --count 2 2> said || { cat said; exit 1; }
-"$ft" lr-find petals-transfer --data 'petals?train=8&val=4&test=4' --set train.batch_size=8 --device cuda 2> said || { cat said; exit 1; }
-"$ft" bench --model resnet-mini --size 32 --batch 4 --steps 1 --device cuda 2> said || { cat said; exit 1; }
 if [[ ,$features, == *,nccl,* ]]; then
     echo "emulate-cuda: two ranks with a device each, and NCCL between them"
     launcher=(mpirun -np 2 --oversubscribe)

@@ -5,31 +5,14 @@
 #   scripts/link-cuda.sh             # cuda,cudnn
 #   scripts/link-cuda.sh cuda
 #
-# The compiler and what its variables mean: cuda-toolkit.sh. Exit codes: 0 all well; 3 something cannot be installed; else what failed.
+# The compiler and what its variables mean: cuda-toolkit.sh; the libraries: cuda-libraries.sh. Exit codes: 0 all well; 3 something cannot be installed; else what failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/cuda-toolkit.sh
 features=${1:-cuda,cudnn}
 
-libraries=$environment/link
-install libraries "nvidia-cublas==$version.*" "nvidia-cuda-nvrtc==$version.*" nvidia-curand nvidia-cudnn-cu13 || {
-    echo "link-cuda: cannot install NVIDIA's libraries into $environment" >&2
-    exit 3
-}
-mkdir -p "$libraries"
-# Linkers look for libX.so, where PyPI has libX.so.N.
-for library in "$environment"/lib/python3*/site-packages/nvidia/{cu13,cudnn}/lib/lib*.so.*; do
-    name=$(basename "$library")
-    ln -sf "$library" "$libraries/$name"
-    ln -sf "$library" "$libraries/${name%%.so*}.so"
-done
-# Every function of the driver that cudarc knows answers that there is no device (CUDA_ERROR_NO_DEVICE, 100).
-cargo fetch --quiet
-sources=${CARGO_HOME:-$HOME/.cargo}/registry/src/*/cudarc-*/src/driver/sys/mod.rs
-grep -ohE 'fn cu[A-Z][A-Za-z0-9_]*' $sources | sort -u | sed 's/^fn \(.*\)$/int \1(void) { return 100; }/' > "$libraries/driver.c"
-cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$libraries/libcuda.so.1" "$libraries/driver.c"
-ln -sf libcuda.so.1 "$libraries/libcuda.so"
-export LIBRARY_PATH=$libraries LD_LIBRARY_PATH=$libraries
+. scripts/cuda-libraries.sh
+export LD_LIBRARY_PATH=$libraries
 
 echo "link-cuda: cargo build --features $features"
 # What is there may have been linked with the emulated device.
