@@ -160,7 +160,7 @@ fn bash_completes_commands_options_recipes_and_topics() {
     let script = shop.run(&["completions", "bash"]).code(0).stdout;
     assert_eq!(bash_completes(&script, &["ft", "bas"]), ["baseline"]);
     assert_eq!(bash_completes(&script, &["ft", "recipe", "vgg1"]), ["vgg16-gap"]);
-    assert_eq!(bash_completes(&script, &["ft", "recipe", "--spl"]), ["--split-file"]);
+    assert_eq!(bash_completes(&script, &["ft", "recipe", "--split-f"]), ["--split-file"]);
     assert_eq!(bash_completes(&script, &["ft", "help", "freez"]), ["freezing"]);
     assert_eq!(bash_completes(&script, &["ft", "data", "chec"]), ["check"]);
 }

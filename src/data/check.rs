@@ -126,15 +126,15 @@ pub fn read_all(samples: &[Sample], looks: bool, done: &(dyn Fn() + Sync)) -> Ve
     samples.par_iter().with_max_len(1).map(read).collect()
 }
 
+/// Reads photos in their order, see [`check_by`].
+type ReadPhotos<'a> = dyn FnMut(&[Sample], bool) -> Result<Vec<Found>> + 'a;
+
 /// [`check`] with `read` in the place of [`read_all`]: it gives what it has found for each of the photos of a split, with
 /// fingerprints if it is asked for them.
 ///
 /// # Errors
 /// As there, and if `read` fails.
-pub fn check_by(
-    dataset: &mut Dataset,
-    read: &mut dyn FnMut(&[Sample], bool) -> Result<Vec<Found>>,
-) -> Result<Manifest> {
+pub fn check_by(dataset: &mut Dataset, read: &mut ReadPhotos<'_>) -> Result<Manifest> {
     let mut files: BTreeMap<String, Read> = BTreeMap::new();
     for split in Split::ALL {
         let samples = std::mem::take(dataset.split_mut(split));
