@@ -274,7 +274,7 @@ fn thin_data_are_told_before_anything_is_computed() {
     let trained = shop.run(&["recipe", recipe, "--epochs", "1", "--set", "train.batch_size=64", "--offline"]).code(0);
     let trained = trained.says(&common).says(&[
         "are fewer than train.batch_size = 64",
-        "fewer than 10 test photos of \"a\" (1), \"four\" (1), \"two\" (1)",
+        "fewer than 10 test photos of \"a\" (2), \"four\" (1), \"two\" (1)",
         "--set data.split_seed=1",
         "data.split_seed = [0, 1, 2, 3, 4]",
     ]);

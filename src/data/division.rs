@@ -132,6 +132,8 @@ fn take_exact(
         let at = Split::ALL.iter().position(|other| *other == split).unwrap_or(0);
         let mut missing = quotas(photos, fractions)[at].saturating_sub(there);
         let mut left = open.len() + train;
+        // Of two photos one trains and one tests.
+        let keep = keep.min(left.saturating_sub(1)).max(1);
         let before = taken.len();
         for &i in &open {
             // A group that is too large is passed over unless it misses the quota by less than nothing would.
