@@ -136,10 +136,7 @@ impl Args {
             overrides.push(format!("data.source={}", toml::Value::String(with_train_count(&source, count))));
         }
         if let Some(epochs) = self.epochs {
-            // A warm-up of more epochs than there are is refused.
-            let warmup = load(recipe, &[])?.train.schedule.warmup_epochs.min(f64::from(epochs) / 2.0);
             overrides.push(format!("train.epochs={epochs}"));
-            overrides.push(format!("train.schedule.warmup_epochs={warmup:?}"));
         }
         Ok(overrides)
     }

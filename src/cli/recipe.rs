@@ -6,8 +6,9 @@ use serde_json::json;
 use super::output::{Column, print, print_json, table};
 use super::training::Finished;
 use super::{TrainingArgs, training};
+use crate::error::say;
 use crate::parallel::Ranks;
-use crate::recipe::{EMBEDDED, Recipe, load, load_preset, presets};
+use crate::recipe::{EMBEDDED, Recipe, load, load_noted, presets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +63,9 @@ pub(super) fn train(args: &Args) -> Result<Finished> {
 /// The recipe with its preset and what the command line changes.
 fn load_with(args: &Args) -> Result<Recipe> {
     let name = args.recipe.as_deref().unwrap_or_default();
-    load_preset(name, args.preset.as_deref(), &args.training.overrides())
+    let (recipe, note) = load_noted(name, args.preset.as_deref(), &args.training.overrides())?;
+    note.iter().for_each(|line| say(line));
+    Ok(recipe)
 }
 
 fn list(as_json: bool) -> Result<()> {

@@ -12,6 +12,7 @@ mod problems;
 mod read;
 mod schedule;
 mod schema;
+mod shorter;
 pub mod sweep;
 mod synonyms;
 mod train;
@@ -74,12 +75,20 @@ pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Recipe> {
 /// # Errors
 /// As [`load`]; a usage error too if there is no such preset.
 pub fn load_preset(name_or_path: &str, preset: Option<&str>, overrides: &[String]) -> Result<Recipe> {
+    Ok(load_noted(name_or_path, preset, overrides)?.0)
+}
+
+/// [`load_preset`], with a line that says what fewer epochs than the recipe's made of its schedule, if they made something of it.
+///
+/// # Errors
+/// As [`load_preset`].
+pub fn load_noted(name_or_path: &str, preset: Option<&str>, overrides: &[String]) -> Result<(Recipe, Option<String>)> {
     let (file, text) = find(name_or_path)?;
-    let mut recipe = resolve(&text, &file, preset, overrides)?;
+    let (mut recipe, note) = resolve(&text, &file, preset, overrides)?;
     if recipe.name.is_empty() {
         recipe.name = stem(&file);
     }
-    Ok(recipe)
+    Ok((recipe, note))
 }
 
 /// Names of the presets of a recipe, in the order of its file.
@@ -99,7 +108,7 @@ pub fn presets(name_or_path: &str) -> Result<Vec<String>> {
 /// # Errors
 /// A usage error that lists everything wrong.
 pub fn from_text(text: &str, file: &str, overrides: &[String]) -> Result<Recipe> {
-    resolve(text, file, None, overrides)
+    Ok(resolve(text, file, None, overrides)?.0)
 }
 
 /// File name and text of an embedded recipe or of a file.
@@ -150,19 +159,21 @@ fn set_key(root: &mut Node, path: &[String], value: Node) {
     tree::set(root, path, value);
 }
 
-fn resolve(text: &str, file: &str, preset: Option<&str>, overrides: &[String]) -> Result<Recipe> {
+fn resolve(text: &str, file: &str, preset: Option<&str>, overrides: &[String]) -> Result<(Recipe, Option<String>)> {
     let mut problems = Problems::default();
     let mut root = tree_of(text, file, preset, &mut problems);
+    let mut changes = Vec::new();
     for text in overrides {
         match tree::parse_override(text) {
-            Ok((path, value)) => set_key(&mut root, &path, value),
+            Ok(change) => changes.push(change),
             Err(line) => problems.line(line),
         }
     }
+    let note = shorter::set_keys(&mut root, changes.iter().map(|(path, value)| (path, value)));
     problems.locate(&root);
     let recipe = read::recipe(&root, &mut problems);
     problems.into_result(&format!("recipe {file}"))?;
-    Ok(recipe)
+    Ok((recipe, note))
 }
 
 /// Before `weights.missing=...` is set, `weights = "file"` must become a table, or the file would be lost.

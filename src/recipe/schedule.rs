@@ -1,5 +1,7 @@
 //! When training changes its pace: learning-rate schedules, early stopping and phases of a recipe.
 
+use std::slice::from_mut;
+
 use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
@@ -174,6 +176,31 @@ pub struct Phase {
     /// Replaces `train.lr` for these epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
+}
+
+impl Schedule {
+    /// Its lengths in epochs by their keys: what shrinks with the number of epochs. A one-cycle schedule has shares of the whole; a
+    /// plateau waits, and so many epochs tell progress from noise however long training is.
+    pub fn lengths_mut(&mut self) -> Vec<(&'static str, &mut [f64])> {
+        let warmup = (self.warmup_epochs > 0.0).then_some(("warmup_epochs", from_mut(&mut self.warmup_epochs)));
+        let own = match &mut self.kind {
+            ScheduleKind::Step { every, .. } | ScheduleKind::Exponential { every, .. } => {
+                Some(("every", from_mut(every)))
+            }
+            ScheduleKind::MultiStep(steps) => Some(("milestones", steps.milestones.as_mut_slice())),
+            ScheduleKind::Cosine { epochs, .. } | ScheduleKind::Polynomial { epochs, .. } => {
+                epochs.as_mut().map(|epochs| ("epochs", from_mut(epochs)))
+            }
+            ScheduleKind::Constant | ScheduleKind::OneCycle(_) | ScheduleKind::Plateau(_) => None,
+        };
+        warmup.into_iter().chain(own).collect()
+    }
+
+    /// Multiplies all lengths by `epochs / of`.
+    pub fn scale(&mut self, epochs: usize, of: usize) {
+        let lengths = self.lengths_mut().into_iter().flat_map(|(_, lengths)| lengths);
+        lengths.for_each(|length| *length = *length * epochs as f64 / of as f64);
+    }
 }
 
 impl Default for Schedule {

@@ -13,6 +13,9 @@ use super::tree::{Item, Node};
 pub const RECORDING: [&str; 4] =
     ["train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.tensorboard"];
 
+/// More passes over the photos are a mistake.
+pub(super) const MOST_EPOCHS: usize = 1_000_000;
+
 /// How the network learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -420,10 +423,12 @@ fn check_epochs(train: &mut Train, epochs_given: bool, problems: &mut Problems) 
     if !train.phase.is_empty() {
         let sum = train.phase.iter().fold(0usize, |sum, phase| sum.saturating_add(phase.epochs));
         problems.require(!epochs_given || train.epochs == sum, "train.epochs", || {
-            format!(
-                "is {}, but the epochs of train.phase sum to {sum}; leave it out, or take the phases out (--set train.phase=none)",
-                train.epochs
-            )
+            let (epochs, phases) = (train.epochs, train.phase.len());
+            let cause = match epochs < phases {
+                true => format!("each of the {phases} phases takes one at least"),
+                false => format!("the epochs of train.phase sum to {sum}"),
+            };
+            format!("is {epochs}, but {cause}; leave it out, or take the phases out (--set train.phase=none)")
         });
         train.epochs = sum;
     }
@@ -436,7 +441,7 @@ fn check_epochs(train: &mut Train, epochs_given: bool, problems: &mut Problems) 
 
 fn check_numbers(train: &Train, problems: &mut Problems) {
     let whole = [
-        ("epochs", Some(train.epochs), 1_000_000),
+        ("epochs", Some(train.epochs), MOST_EPOCHS),
         ("batch_size", Some(train.batch_size), 65_536),
         ("evaluation_batch_size", Some(train.evaluation_batch_size), 65_536),
         ("accumulate", Some(train.accumulate), 65_536),

@@ -64,6 +64,14 @@ impl Node {
         }
     }
 
+    /// [`Self::child`], to change it.
+    pub fn child_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.item {
+            Item::Table(entries) => entries.iter_mut().find(|(name, _)| name == key).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
     /// The value as plain TOML, without places.
     pub fn to_toml(&self) -> toml::Value {
         match &self.item {

@@ -261,7 +261,10 @@ fn halving_has_rungs_up_to_the_recipes_epochs() {
     assert!(message.contains("halving.min_epochs: must be below the 2 epochs of the last rung"), "{message}");
     let phases =
         "recipe = \"cnn-basic\"\nset.train.phase = [{ epochs = 10, freeze_before = \"none\" }]\nhalving.min_epochs = 1";
-    assert!(usage_error(phases).contains("train.phase, whose epochs cannot be shortened"));
+    assert!(
+        usage_error(phases).contains("is 1, but the epochs of train.phase sum to 10"),
+        "what is set is not changed"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Halving, MOST_TRIALS, Point, Sweep, Trial};
 use crate::error::usage;
 use crate::recipe::problems::Problems;
 use crate::recipe::tree::{self, Item, Node, Place};
-use crate::recipe::{Recipe, read, set_key};
+use crate::recipe::{Recipe, read, shorter};
 
 /// A combination before it is a recipe.
 #[derive(Clone, Debug, Default)]
@@ -199,9 +199,8 @@ fn recipe_of(file: &SweepFile, changes: &[Change]) -> Result<Recipe, Vec<String>
 fn recipe_with<'c>(file: &SweepFile, changes: impl IntoIterator<Item = &'c Change>) -> Result<Recipe, Vec<String>> {
     let mut problems = Problems::default();
     let mut root = file.base.clone();
-    for change in changes {
-        set_key(&mut root, &change.path, change.value.clone());
-    }
+    // Each run says in its log what became of its schedule.
+    let _ = shorter::set_keys(&mut root, changes.into_iter().map(|change| (&change.path, &change.value)));
     problems.locate(&root);
     let mut recipe = read::recipe(&root, &mut problems);
     if recipe.name.is_empty() {
@@ -221,11 +220,6 @@ fn recipe_of_texts(file: &SweepFile, overrides: &[String]) -> Result<Recipe, Vec
 fn halving(keys: &HalvingKeys, recipes: &[Recipe], problems: &mut Problems) -> Option<Halving> {
     let first = recipes.first()?;
     let most = first.train.epochs;
-    if recipes.iter().any(|recipe| !recipe.train.phase.is_empty()) {
-        problems
-            .line("halving: the recipe has train.phase, whose epochs cannot be shortened; leave one out".to_owned());
-        return None;
-    }
     if recipes.iter().any(|recipe| recipe.train.epochs != most) {
         problems.line("halving: the points differ in train.epochs, which [halving] decides".to_owned());
         return None;
