@@ -22,8 +22,9 @@ use crate::disk;
 use crate::download::{self, Hash, OnStderr, Request};
 use crate::error::{Interrupted, UsageError, say, usage};
 use crate::models::Network;
-use crate::recipe::{Data, Recipe};
+use crate::recipe::{Data, EarlierHead, Recipe};
 use crate::runs::WeightsFile;
+use crate::train::carried_head::carry_head;
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::phases::{frozen_throughout, phases};
 use crate::weights::{self, Resolved};
@@ -91,7 +92,7 @@ pub fn prepare(recipe: &Recipe, offline: bool, device: &Device, console: &mut Co
             None
         }
         Some(resolved) => {
-            load_weights(&mut network, recipe, &resolved.path, console)?;
+            load_weights(&mut network, &description, recipe, &resolved.path, console)?;
             Some(WeightsFile {
                 source: recipe.weights.source.clone(),
                 path: resolved.path.display().to_string(),
@@ -268,8 +269,28 @@ fn contract_among(recipe: &Recipe, own: Option<(&String, &Preprocessing)>, conso
     }
 }
 
-fn load_weights(network: &mut Network, recipe: &Recipe, path: &Path, console: &Console) -> Result<()> {
+fn load_weights(
+    network: &mut Network,
+    description: &ModelDescription,
+    recipe: &Recipe,
+    path: &Path,
+    console: &Console,
+) -> Result<()> {
     let file = weights::formats::read(path)?;
+    let head = match recipe.weights.head {
+        EarlierHead::New => None,
+        EarlierHead::Keep => {
+            let earlier = checkpoint::describe(path)?.ok_or_else(|| {
+                usage(format!(
+                    "weights.head is \"keep\", but {} is no model of ft and has no head to keep; leave it out",
+                    path.display()
+                ))
+            })?;
+            let initial = network.named_parameters().filter(|(spec, _)| spec.layer.starts_with("head_"));
+            let initial = initial.map(|(spec, value)| (spec.name.clone(), value.clone())).collect();
+            Some(carry_head(&earlier, &file.tensors, description, &initial)?)
+        }
+    };
     let specs: Vec<_> = network
         .named_parameters()
         .filter(|(spec, _)| !spec.layer.starts_with("head_"))
@@ -278,6 +299,10 @@ fn load_weights(network: &mut Network, recipe: &Recipe, path: &Path, console: &C
     let assigned = weights::assign(&specs, network.graph().naming, file, &recipe.weights.missing)?;
     network.set_parameters(&assigned.tensors)?;
     console.log(&format!("weights {}: {} tensors read", path.display(), assigned.tensors.len()));
+    if let Some(head) = head {
+        network.set_parameters(&head.tensors)?;
+        console.log(&head.words);
+    }
     if !assigned.missing.is_empty() {
         let missing = assigned.missing.len();
         console.log(&format!(

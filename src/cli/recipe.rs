@@ -6,9 +6,10 @@ use serde_json::json;
 use super::output::{Column, print, print_json, table};
 use super::training::Finished;
 use super::{TrainingArgs, training};
-use crate::error::say;
+use crate::error::{say, usage};
 use crate::parallel::Ranks;
 use crate::recipe::{EMBEDDED, Recipe, load, load_noted, presets};
+use crate::runs::resolve_checkpoint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,7 +17,8 @@ Examples:
   ft recipe vgg16-gap --data photos/ --epochs 20
   ft recipe resnet20-cifar10 --preset 4
   ft recipe my.toml --set train.lr=3e-5 --set backbone.freeze_before=conv5
-  ft recipe vgg16-gap --weights my-vgg16.h5 --split-file split.csv --json";
+  ft recipe vgg16-gap --weights my-vgg16.h5 --split-file split.csv --json
+  ft recipe vgg16-gap --data more-photos/ --from best    the weights of an earlier run, and what its head knows of these classes";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -30,6 +32,10 @@ pub struct Args {
     /// A named variant of the recipe, see --list
     #[arg(long, value_name = "NAME", conflicts_with = "list")]
     preset: Option<String>,
+    /// Start from the weights of an earlier run, and keep its head as far as classes have the same names: best, latest, an id or its
+    /// beginning, or the path of a run or a checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["weights", "list"])]
+    from: Option<String>,
     #[command(flatten)]
     training: TrainingArgs,
 }
@@ -63,7 +69,16 @@ pub(super) fn train(args: &Args) -> Result<Finished> {
 /// The recipe with its preset and what the command line changes.
 fn load_with(args: &Args) -> Result<Recipe> {
     let name = args.recipe.as_deref().unwrap_or_default();
-    let (recipe, note) = load_noted(name, args.preset.as_deref(), &args.training.overrides())?;
+    let mut overrides = args.training.overrides();
+    if let Some(run) = &args.from {
+        let checkpoint = std::path::absolute(resolve_checkpoint(&args.training.runs.runs, run)?)?;
+        if !checkpoint.is_file() {
+            return Err(usage(format!("--from {run}: the run has no checkpoint: {}", checkpoint.display())));
+        }
+        let source = toml::Value::String(checkpoint.display().to_string());
+        overrides.extend([format!("weights.source={source}"), "weights.head=keep".to_owned()]);
+    }
+    let (recipe, note) = load_noted(name, args.preset.as_deref(), &overrides)?;
     note.iter().for_each(|line| say(line));
     Ok(recipe)
 }

@@ -31,7 +31,7 @@ use problems::Problems;
 pub use schedule::{
     Annealing, EarlyStopping, Monitor, MultiStep, OneCycle, Phase, Plateau, Schedule, ScheduleKind, Update,
 };
-pub use schema::{Backbone, BatchNormMode, Data, Expected, Head, Initializer, Recipe, Split, Weights};
+pub use schema::{Backbone, BatchNormMode, Data, EarlierHead, Expected, Head, Initializer, Recipe, Split, Weights};
 pub use synonyms::{Meaning, is_key, meaning_of};
 pub use train::{
     ClassWeights, ClipScope, Convention, DecayScope, LossKind, OptimizerKind, PrecisionChoice, RECORDING, Train,

@@ -383,6 +383,7 @@ fn weights(node: Option<&Node>, problems: &mut Problems) -> Weights {
         let mut section = Section::new(node, "weights", problems);
         section.value("source", &mut weights.source);
         section.value("missing", &mut weights.missing);
+        section.value("head", &mut weights.head);
         section.value("preprocessing", &mut weights.preprocessing);
         section.finish();
     }

@@ -118,9 +118,28 @@ pub struct Weights {
     pub source: String,
     /// Layers or stages that the file may lack; they start from the initialiser. Default: none.
     pub missing: Vec<String>,
+    /// What becomes of the head of an earlier model, if the file is one.
+    #[serde(skip_serializing_if = "is_new")]
+    pub head: EarlierHead,
     /// Replaces the input contract of the weights; only for files that `ft` does not know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
+}
+
+/// What becomes of the head of an earlier model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlierHead {
+    /// The head starts anew. The default.
+    #[default]
+    New,
+    /// What it has learnt of classes of the same name stays, if its layers are the same.
+    Keep,
+}
+
+/// Recipes of versions that did not know the key have the same hash.
+fn is_new(head: &EarlierHead) -> bool {
+    *head == EarlierHead::New
 }
 
 /// The layers on top of the backbone, see [`crate::recipe::head`].
@@ -181,7 +200,7 @@ impl Default for Backbone {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { source: "none".to_owned(), missing: Vec::new(), preprocessing: None }
+        Self { source: "none".to_owned(), missing: Vec::new(), head: EarlierHead::New, preprocessing: None }
     }
 }
 
@@ -198,5 +217,6 @@ impl Head {
     }
 }
 
+words!(EarlierHead: New = "new", Keep = "keep");
 words!(Initializer: HeNormal = "he_normal", HeUniform = "he_uniform", GlorotUniform = "glorot_uniform");
 words!(BatchNormMode: Train = "train", Stats = "stats", Frozen = "frozen");

@@ -1,5 +1,6 @@
 //! Training: loop, optimisers, losses, metrics, checkpoints.
 
+pub mod carried_head;
 pub mod checkpoint;
 mod crossing;
 pub mod device_data;
