@@ -138,7 +138,7 @@ impl End {
 fn whole(shop: &Workshop, recipe: &str, threads: &str) -> End {
     let (result, folder) = shop.train(&["recipe", recipe, "--threads", threads, "--runs", "whole"]);
     assert_eq!(result["interrupted"], false);
-    assert!(!folder.join("state").exists(), "a finished run keeps no states");
+    assert_eq!(states(&folder).len(), 1, "a finished run keeps its last state");
     End::of(&folder)
 }
 
@@ -246,7 +246,8 @@ fn killed_chain(shop: &Workshop, recipe: &str, seed: u64, whole: &End) -> Kills 
     }
     let run = only_run(shop, &runs).unwrap();
     whole.assert_same(&End::of(&run), &format!("{recipe}, killed {kills} times (seed {seed})"));
-    assert!(!run.join("state").exists());
+    let kept = fs::read_dir(run.join("state")).unwrap().count();
+    assert_eq!(kept, 2, "a finished run keeps its last state and the best weights of it, nothing torn or damaged");
     Kills { all: kills, torn, within_epochs: resumed_within_epochs(&run, kills) }
 }
 

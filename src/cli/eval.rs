@@ -353,6 +353,7 @@ fn write(out: &Path, title: &str, page: &RunPage, predicted: &Predicted) -> Resu
     let evaluation = page.evaluation.as_ref().context("there is no evaluation")?;
     let figures = SplitFigures::of_split(&evaluation.split, &evaluation.classes, &predicted.rows)?;
     let summary = Summary {
+        parent: None,
         best_epoch: page.best_epoch,
         test_accuracy: None,
         test_loss: None,

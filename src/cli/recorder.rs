@@ -11,7 +11,7 @@ use crate::files::sha256_file;
 use crate::models::{Network, summary};
 use crate::recipe::Train;
 use crate::report::curves;
-use crate::runs::tensorboard::RunEvents;
+use crate::runs::tensorboard::{self, RunEvents};
 use crate::runs::{Restored, RunWriter, States, file, read_epochs, read_steps};
 use crate::train::checkpoint::{self, ModelDescription};
 use crate::train::layer_lr::parameter_options;
@@ -97,8 +97,17 @@ impl<'a> Recorder<'a> {
         self.origin.best_sha256.clone_from(&restored.origin.best_sha256);
         self.origin.seconds = restored.origin.seconds;
         if self.train.tensorboard {
-            let steps = read_steps(self.run.folder())?.last().map_or(0, |step| step.global_step);
-            let events = RunEvents::resume(self.run.folder(), restored.state.progress.epoch, steps);
+            let (folder, steps) = (self.run.folder(), read_steps(self.run.folder())?);
+            let last = steps.last().map_or(0, |step| step.global_step);
+            let events = match tensorboard::exist(folder) {
+                true => RunEvents::resume(folder, restored.state.progress.epoch, last),
+                // What came before lies in the folder of another run.
+                false => RunEvents::begin(folder).and_then(|mut events| {
+                    steps.iter().try_for_each(|step| events.step(step))?;
+                    read_epochs(folder)?.iter().try_for_each(|epoch| events.epoch(epoch))?;
+                    Ok(events)
+                }),
+            };
             self.set_events(events);
         }
         Ok(())

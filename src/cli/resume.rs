@@ -1,4 +1,5 @@
-//! `ft resume`: goes on with a run that has ended before its time, as if it never had.
+//! `ft resume`: goes on with a run that has ended before its time, as if it never had; or with one that has ended, for more epochs, as a
+//! new run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::arguments::text_override;
 use super::conduct::{prepare_among, read_photos};
@@ -19,13 +21,15 @@ use crate::error::{say, usage};
 use crate::files::sha256_file;
 use crate::parallel::Ranks;
 use crate::recipe::{Recipe, load};
-use crate::runs::{self, Environment, RankRecord, Restored, Resumption, RunWriter, States, file};
+use crate::runs::{self, Environment, Parent, RankRecord, Restored, Resumption, RunWriter, States, Status, file};
+use crate::train::extension::{Continuation, Extension, extend};
 
 const EXAMPLES: &str = "\
 Examples:
   ft resume latest                       the newest run, stopped by Ctrl-C, a crash, or the power
   ft resume 20250131-1200                a run by its id or the beginning of it
   ft resume latest --data moved/photos   its photos lie elsewhere now
+  ft resume best --epochs 20             more epochs for a finished run: up to 20 in all, as a new run
 
 Weights, figures and predictions come out as if the run had never stopped, bit for bit on the CPU.";
 
@@ -38,6 +42,13 @@ pub struct Args {
     /// latest, an id or its beginning, or the path of a run
     #[arg(value_name = "RUN")]
     run: String,
+    /// More epochs for a run that has ended: train up to so many in all, as a new run; the old one stays as it is
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    epochs: Option<u32>,
+    /// What becomes of the learning rate then: it goes on as one of N epochs, stays what it was last, or begins anew over those that
+    /// are added [default: continue; restart where a decay with a length of its own is over]
+    #[arg(long, value_name = "HOW", requires = "epochs", value_parser = continuations())]
+    schedule: Option<Continuation>,
     /// Where the photos lie now, if they were moved; they must be the same
     #[arg(long, value_name = "PATH|NAME")]
     data: Option<String>,
@@ -53,11 +64,18 @@ pub struct Args {
     machine: MachineArgs,
 }
 
+fn continuations() -> impl TypedValueParser<Value = Continuation> {
+    PossibleValuesParser::new(Continuation::WORDS.map(|(word, _)| word)).try_map(|text| {
+        let known = Continuation::WORDS.iter().find(|(word, _)| *word == text);
+        known.map(|(_, how)| *how).ok_or_else(|| anyhow!("there is no schedule {text:?}"))
+    })
+}
+
 /// Goes on with a run.
 ///
 /// # Errors
-/// A usage error if the run has finished, is going on, or is not what it was: another recipe, other photos or weights. Any other
-/// for what fails.
+/// A usage error if the run has finished and no more epochs are asked for, is going on, or is not what it was: another recipe, other
+/// photos or weights. Any other for what fails.
 pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let started = Instant::now();
     args.machine.set_threads_among(ranks)?;
@@ -81,20 +99,21 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
     let now = taken.refuse_other_weights(&prepared, ranks)?;
     interrupt::install_for(ranks)?;
     let manifest = taken.same_photos(&mut prepared, &mut console, ranks)?;
-    let Taken { run, name, environment, restored, .. } = taken;
-    let (Some(run), Some(now)) = (run, now) else {
-        return follow::conduct(&recipe, prepared, Start { manifest, restored }, ranks);
+    let Some(mut now) = now else {
+        ranks.agree(Ok(()))?;
+        return follow::conduct(&recipe, prepared, Start { manifest, restored: taken.restored }, ranks);
     };
-    let mut environment = environment.unwrap_or_else(|| now.clone());
-    environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
-    if !moved.is_empty() || environment.data_root.is_none() {
-        environment.data_root =
-            std::path::absolute(&prepared.dataset.photos_root).ok().map(|p| p.display().to_string());
-    }
     log_ranks(&console, ranks);
     console.log(&selected.line());
-    announce(&console, &environment, &now, restored.as_ref());
-    rewind(&run, restored.as_ref(), now, ranks)?;
+    announce(&console, taken.environment.as_ref().unwrap_or(&now), &now, taken.restored.as_ref());
+    (now.device_hardware, now.device_reason) = (selected.hardware, selected.reason);
+    let settled = taken.settle(&recipe, &prepared, now, !moved.is_empty(), ranks);
+    let (run, name, environment, restored) = ranks.agree(settled)?;
+    if let Some(parent) = &environment.parent
+        && args.epochs.is_some()
+    {
+        console.log(&format!("run {}, which goes on from {parent}", run.folder().display()));
+    }
     Session { recipe: &recipe, run, name, environment, console, started, ranks: ranks.clone() }
         .conduct(prepared, Start { manifest, restored })?
         .report(&recipe, args.json)
@@ -102,7 +121,7 @@ pub fn run(args: &Args, ranks: &Ranks) -> Result<()> {
 
 /// A run that is to go on, as each rank sees it.
 struct Taken {
-    /// The first rank has it, with its lock.
+    /// The first rank has it, with its lock; not if a new run goes on with its training.
     run: Option<RunWriter>,
     folder: PathBuf,
     name: String,
@@ -110,30 +129,88 @@ struct Taken {
     device: DeviceChoice,
     recipe: Recipe,
     restored: Option<Restored>,
+    /// If a new run goes on with its training: what becomes of the schedule.
+    schedule: Option<Continuation>,
 }
 
 /// All ranks read what the run has left, before the first one changes anything in its folder.
 fn take_together(args: &Args, moved: &[String], ranks: &Ranks, console: &Console) -> Result<Taken> {
     // The first rank finds what others cannot: which run is the latest one.
-    let run = ranks.agree(if ranks.is_first() { take(args).map(Some) } else { Ok(None) })?;
-    let own = run.as_ref().map(|run| (run.folder().display().to_string(), shown_name(run))).unwrap_or_default();
+    let (run, own) = ranks.agree(match (ranks.is_first(), args.epochs) {
+        (false, _) => Ok((None, (String::new(), String::new()))),
+        (true, None) => take(args).map(|run| {
+            let own = (run.folder().display().to_string(), shown_name(run.folder()));
+            (Some(run), own)
+        }),
+        (true, Some(_)) => find_ended(args).map(|folder| (None, (folder.display().to_string(), shown_name(&folder)))),
+    })?;
     let folder = PathBuf::from(ranks.from_first(&own.0)?);
     let name = ranks.from_first(&own.1)?;
     let environment = ranks.agree(runs::read_environment(&folder))?;
     let device = device(args.machine.device, environment.as_ref());
     enter(environment.as_ref());
     console.log(&format!("run {}", folder.display()));
-    let (recipe, restored) = ranks.agree(recipe_and_state(&folder, moved))?;
+    let (mut recipe, mut restored) = ranks.agree(recipe_and_state(&folder, moved))?;
     let state = restored.as_ref().map_or("none", |restored| restored.name.as_str());
     ranks.agree(ranks.ensure_same("the saved state", state))?;
-    Ok(Taken { run, folder, name, environment, device, recipe, restored })
+    let mut schedule = None;
+    if let Some(epochs) = args.epochs {
+        let extension = extension(&folder, &name, &recipe, restored.as_ref(), epochs, args.schedule);
+        let Extension { recipe: longer, state, schedule: how, words } = ranks.agree(extension)?;
+        console.log(&format!("schedule {words}"));
+        (recipe, schedule) = (longer, Some(how));
+        restored = restored.map(|restored| Restored { state, ..restored });
+    } else if let (None, Some(parent)) = (&restored, environment.as_ref().and_then(|e| e.parent.as_ref())) {
+        return Err(usage(format!(
+            "the run {name} has no whole state of its training any more, and it did not begin from its beginning: begin it again with \
+             ft resume {} --epochs {} --schedule {}",
+            folder.with_file_name(&parent.run).display(),
+            recipe.train.epochs,
+            parent.schedule
+        )));
+    }
+    Ok(Taken { run, folder, name, environment, device, recipe, restored, schedule })
+}
+
+/// The folder of a run whose training a new one may go on with.
+fn find_ended(args: &Args) -> Result<PathBuf> {
+    let folder = find(&args.runs.runs, &args.run)?;
+    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+    if runs::info(&folder).status == Status::Running {
+        return Err(usage(format!("the run {} is going on: wait for its end, or stop it", folder.display())));
+    }
+    sweep::attach(None)?;
+    Ok(folder)
+}
+
+fn extension(
+    folder: &Path,
+    name: &str,
+    recipe: &Recipe,
+    restored: Option<&Restored>,
+    epochs: u32,
+    schedule: Option<Continuation>,
+) -> Result<Extension> {
+    let Some(restored) = restored else {
+        return Err(usage(format!(
+            "the run {name} has kept no state of its training (runs of older versions and with train.keep_checkpoints=0 do not), so that \
+             it cannot go on; start a new run from its weights: ft recipe {} --from {name}",
+            folder.join(file::RECIPE).display()
+        )));
+    };
+    let state = &restored.state;
+    let epoch = state.progress.epoch;
+    let known = if epoch == 0 { Vec::new() } else { runs::read_epochs(folder)? };
+    let last_lr = known.iter().find(|known| known.epoch == epoch).map_or(f64::NAN, |known| known.lr);
+    let epochs = usize::try_from(epochs).unwrap_or(usize::MAX);
+    extend(recipe, state, epochs, schedule, last_lr).with_context(|| format!("the run {name} cannot go on"))
 }
 
 impl Taken {
     /// What the first rank runs on now.
     fn refuse_other_weights(&self, prepared: &Prepared, ranks: &Ranks) -> Result<Option<Environment>> {
         let device = output::device_name(&prepared.device);
-        let now = self.run.as_ref().map(|_| Environment::collect(device, prepared.weights.clone()));
+        let now = ranks.is_first().then(|| Environment::collect(device, prepared.weights.clone()));
         let then = self.environment.as_ref().zip(now.as_ref());
         ranks.agree(then.map_or(Ok(()), |(then, now)| refuse_other_weights(then, now)))?;
         Ok(now)
@@ -162,6 +239,38 @@ impl Taken {
 fn recorded_splits(run: &Path) -> BTreeMap<String, Split> {
     let rows = runs::read_photos(&run.join(file::DATA)).unwrap_or_default();
     rows.into_iter().filter_map(|row| Some((row.path, Split::parse(&row.split)?))).collect()
+}
+
+impl Taken {
+    /// The first rank makes the folder ready: takes the run back to the state that it goes on from, or makes a new run of it.
+    fn settle(
+        self,
+        recipe: &Recipe,
+        prepared: &Prepared,
+        now: Environment,
+        moved: bool,
+        ranks: &Ranks,
+    ) -> Result<(RunWriter, String, Environment, Option<Restored>)> {
+        let Self { run, folder, name, environment, restored, schedule, .. } = self;
+        let mut environment = environment.filter(|_| schedule.is_none()).unwrap_or_else(|| now.clone());
+        environment.ranks = RankRecord::of(ranks, recipe.train.batch_norm_sync);
+        if moved || environment.data_root.is_none() {
+            environment.data_root =
+                std::path::absolute(&prepared.dataset.photos_root).ok().map(|p| p.display().to_string());
+        }
+        if let Some(run) = run {
+            rewind(&run, restored.as_ref(), now, ranks)?;
+            return Ok((run, name, environment, restored));
+        }
+        let (mut from, schedule) = restored.zip(schedule).context("there is no run to go on with")?;
+        let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let epochs = from.state.progress.epoch;
+        environment.parent = Some(Parent { run: id.clone(), epochs, schedule: schedule.to_string() });
+        let run = RunWriter::create_from(&folder, recipe, &environment, &mut from)?;
+        // Both lie in one folder.
+        let name = if name == id { run.id().to_owned() } else { run.folder().display().to_string() };
+        Ok((run, name, environment, Some(from)))
+    }
 }
 
 /// Takes the run back to the state that it goes on from, and records that it does.
@@ -214,8 +323,9 @@ fn find(runs: &Path, which: &str) -> Result<PathBuf> {
 fn refuse_finished(run: &RunWriter) -> Result<()> {
     match runs::read_result(run.folder())? {
         Some(result) if !result.interrupted => Err(usage(format!(
-            "the run {} has finished; there is nothing to resume (`ft runs` shows which runs are interrupted)",
-            run.id()
+            "the run {id} has finished; there is nothing to resume (`ft runs` shows which runs are interrupted). For more epochs, N in all: \
+             ft resume {id} --epochs N",
+            id = run.id()
         ))),
         _ => Ok(()),
     }

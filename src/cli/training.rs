@@ -1,5 +1,6 @@
 //! A recipe from data to record: what `ft recipe` and `ft baseline` have in common.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
@@ -22,7 +23,7 @@ use crate::ops::Precision;
 use crate::parallel::Ranks;
 use crate::recipe::{Expected, Recipe};
 use crate::report::summary::Summary;
-use crate::runs::{self, Environment, RankRecord, Restored, RunResult, RunWriter, file, tensorboard};
+use crate::runs::{self, Environment, RankRecord, Restored, RunResult, RunWriter, States, file, tensorboard};
 use crate::train::checkpoint;
 use crate::train::fit::Fitted;
 use crate::train::layer_lr::parameter_options;
@@ -73,7 +74,7 @@ pub(super) fn train(recipe: &Recipe, args: &TrainingArgs, ranks: &Ranks) -> Resu
     environment.data_root = std::path::absolute(&prepared.dataset.photos_root).ok().map(|p| p.display().to_string());
     run.write_environment(&environment)?;
     interrupt::install_for(ranks)?;
-    let name = shown_name(&run);
+    let name = shown_name(run.folder());
     Session { recipe, run, name, environment, console, started, ranks: ranks.clone() }
         .conduct(prepared, Start { manifest, restored: None })
 }
@@ -132,7 +133,11 @@ impl Session<'_> {
                 {
                     say(&format!("warning: TensorBoard's files lack the result: {error:#}"));
                 }
+                let states = States::of(run.folder());
                 run.finish(&result)?;
+                if recipe.train.keep_checkpoints == 0 && !result.interrupted {
+                    states.remove_all()?;
+                }
                 Ok(Finished { result, name, summary })
             }
             // Without its error or result file the run counts as interrupted, which it is.
@@ -151,12 +156,13 @@ impl Session<'_> {
 }
 
 /// What commands in this folder find the run by: its id in the usual folder of runs, else its path.
-pub(super) fn shown_name(run: &RunWriter) -> String {
+pub(super) fn shown_name(folder: &Path) -> String {
     let usual = std::path::absolute("runs").ok();
-    let folder = std::path::absolute(run.folder()).ok();
-    match folder.as_deref().and_then(std::path::Path::parent) {
-        Some(parent) if usual.as_deref() == Some(parent) => run.id().to_owned(),
-        _ => run.folder().display().to_string(),
+    let absolute = std::path::absolute(folder).ok();
+    let (parent, id) = (absolute.as_deref().and_then(Path::parent), absolute.as_deref().and_then(Path::file_name));
+    match id {
+        Some(id) if usual.is_some() && usual.as_deref() == parent => id.to_string_lossy().into_owned(),
+        _ => folder.display().to_string(),
     }
 }
 
@@ -224,6 +230,7 @@ fn execute(
     }
     let test = evaluate_best(recipe, prepared, &manifest, run, val, &objective, &mut console, ranks)?;
     Ok(RunResult {
+        parent: environment.parent.map(|parent| parent.run),
         frozen_sha256: (never_trained > 0).then_some(frozen),
         test_loss: test.map(|test| test.loss),
         test_objective: test.and_then(|test| test.objective),

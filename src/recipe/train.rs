@@ -92,7 +92,8 @@ pub struct Train {
     /// Longest time in seconds between two saved states of training, from which `ft resume` goes on; 0 saves after every update.
     /// Changes no results. Default 300.
     pub checkpoint_every: f64,
-    /// Saved states that are kept while a run goes on: the newest ones. Default 2.
+    /// Saved states that are kept while a run goes on: the newest ones. A finished run keeps the last one, from which it can go on for
+    /// more epochs; with 0 it keeps none. Default 2.
     pub keep_checkpoints: usize,
     /// Batches after which a line with their loss, accuracy and speed is added to `steps.csv`; 0 for never. Changes no results.
     /// Default 50.
@@ -445,7 +446,6 @@ fn check_numbers(train: &Train, problems: &mut Problems) {
         ("batch_size", Some(train.batch_size), 65_536),
         ("evaluation_batch_size", Some(train.evaluation_batch_size), 65_536),
         ("accumulate", Some(train.accumulate), 65_536),
-        ("keep_checkpoints", Some(train.keep_checkpoints), 1_000),
         ("steps_per_epoch", train.steps_per_epoch, 1_000_000_000),
         ("validation_steps", train.validation_steps, 1_000_000_000),
     ];
@@ -454,6 +454,9 @@ fn check_numbers(train: &Train, problems: &mut Problems) {
             format!("must be from 1 to {most}, it is {}", value.unwrap_or_default())
         });
     }
+    problems.require(train.keep_checkpoints <= 1_000, "train.keep_checkpoints", || {
+        format!("must be from 0 to 1000, it is {}", train.keep_checkpoints)
+    });
     let below_one = [
         ("momentum", train.momentum()),
         ("dampening", train.dampening),

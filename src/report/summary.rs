@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::table::Table;
 use crate::files::write_atomically;
 use crate::natural;
-use crate::runs::{History, RunResult, SplitFigures, file, histories, read_epochs, read_predictions, read_result};
+use crate::runs::{
+    History, Parent, RunResult, SplitFigures, file, histories, read_environment, read_epochs, read_predictions,
+    read_result,
+};
 use crate::statistics::{Interval, wilson};
 use crate::train::checkpoint;
 
@@ -20,6 +23,8 @@ const LISTED: usize = 10;
 /// The figures of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
+    /// The run whose training it has gone on with, if it has.
+    pub parent: Option<Parent>,
     /// The epoch of the best checkpoint.
     pub best_epoch: Option<usize>,
     pub test_accuracy: Option<f64>,
@@ -64,6 +69,7 @@ impl Summary {
             }
         }
         Ok(Self {
+            parent: read_environment(folder).ok().flatten().and_then(|environment| environment.parent),
             best_epoch,
             test_accuracy: result.and_then(|r| r.test_accuracy),
             test_loss: result.and_then(|r| r.test_loss),
@@ -101,6 +107,9 @@ impl Summary {
     fn markdown(&self, title: &str) -> String {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
         let mut text = format!("# {title}\n\n");
+        if let Some(parent) = &self.parent {
+            text.push_str(&format!("Goes on from {parent}.\n\n"));
+        }
         if self.test_accuracy.is_some() {
             let (accuracy, loss) = (number(self.test_accuracy), number(self.test_loss));
             text.push_str(&format!(
@@ -211,7 +220,14 @@ mod tests {
 
     fn summary(classes: usize) -> Summary {
         let splits = vec![split(classes)];
-        Summary { best_epoch: Some(2), test_accuracy: Some(0.75), test_loss: Some(0.5), history: Vec::new(), splits }
+        Summary {
+            parent: None,
+            best_epoch: Some(2),
+            test_accuracy: Some(0.75),
+            test_loss: Some(0.5),
+            history: Vec::new(),
+            splits,
+        }
     }
 
     #[test]

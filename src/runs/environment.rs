@@ -73,9 +73,29 @@ pub struct Environment {
     pub data_sha256: BTreeMap<String, String>,
     /// UTC, RFC 3339.
     pub started: String,
+    /// The run whose training this one goes on with, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// The processes that train together; absent where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranks: Option<RankRecord>,
+}
+
+/// A run of which another one is the continuation for more epochs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Name of its folder, which lies beside the other one.
+    pub run: String,
+    /// Its epochs, from which on the other one has trained.
+    pub epochs: usize,
+    /// What became of the schedule then: `continue`, `hold` or `restart`.
+    pub schedule: String,
+}
+
+impl std::fmt::Display for Parent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} after epoch {} (schedule: {})", self.run, self.epochs, self.schedule)
+    }
 }
 
 /// Processes that train together.
@@ -141,6 +161,7 @@ impl Environment {
             working_folder: std::env::current_dir().ok().map(|folder| folder.display().to_string()),
             data_sha256: BTreeMap::new(),
             started: jiff::Timestamp::now().to_string(),
+            parent: None,
             ranks: None,
         }
     }

@@ -17,7 +17,7 @@ use super::query::Value;
 use super::rows::read_epochs;
 use super::sweeps::{Membership, read_memberships};
 use super::write::{RunResult, is_running};
-use super::{Environment, file};
+use super::{Environment, Parent, file};
 use crate::train::observer::EpochMetrics;
 
 /// What became of a run.
@@ -79,6 +79,8 @@ pub struct RunInfo {
     pub tags: Vec<String>,
     /// What the user wrote about it.
     pub note: Option<String>,
+    /// The run whose training it has gone on with, if it has.
+    pub parent: Option<Parent>,
     /// Sweeps that it is part of.
     pub sweeps: Vec<Membership>,
     /// What is wrong with the folder, or why the run failed.
@@ -183,6 +185,7 @@ pub fn info(folder: &Path) -> RunInfo {
         test_accuracy: result.as_ref().and_then(|r| r.test_accuracy),
         test_loss: result.as_ref().and_then(|r| r.test_loss),
         test_macro_f1: result.as_ref().and_then(macro_f1),
+        parent: environment.as_ref().and_then(|e| e.parent.clone()),
         data_sha256: environment.map(|e| e.data_sha256).unwrap_or_default(),
         // From 0.0, since the sum of nothing would be -0.0.
         seconds: result.as_ref().map_or_else(|| epochs.iter().fold(0.0, |sum, e| sum + e.seconds), |r| r.seconds),
@@ -250,7 +253,7 @@ pub fn recipe_keys(recipe_toml: &str) -> Result<BTreeMap<String, Value>> {
 }
 
 /// Fields of a run that [`RunInfo::values`] knows besides the keys of its recipe.
-pub const FIELDS: [&str; 18] = [
+pub const FIELDS: [&str; 19] = [
     "id",
     "status",
     "recipe",
@@ -266,6 +269,7 @@ pub const FIELDS: [&str; 18] = [
     "started",
     "tag",
     "note",
+    "parent",
     "sweep",
     "point",
     "problem",
@@ -299,6 +303,7 @@ impl RunInfo {
             "started" => text(&self.started),
             "tag" => self.tags.iter().cloned().map(Value::Text).collect(),
             "note" => optional(&self.note),
+            "parent" => self.parent.iter().map(|parent| Value::Text(parent.run.clone())).collect(),
             "sweep" => self.sweeps.iter().map(|s| Value::Text(s.sweep.clone())).collect(),
             "point" => self.sweeps.iter().map(|s| Value::Text(s.point.clone())).collect(),
             "problem" => optional(&self.problem),

@@ -20,7 +20,7 @@
 //! | `error.txt` | why it failed |
 //! | `tags.txt`, `note.txt` | what the user calls it, one a line, and what they wrote about it |
 //! | `lock` | locked while the run's process lives |
-//! | `state/` | saved states of training, from which `ft resume` goes on; removed when the run has finished |
+//! | `state/` | saved states of training, from which `ft resume` goes on; a finished run keeps the last one |
 //! | `sweeps.jsonl` | one line for each sweep that the run is part of: its name, point and overrides |
 //! | `resumes.jsonl` | one line for each time that the run was resumed: when, by what, from which state |
 
@@ -41,7 +41,7 @@ pub mod sweeps;
 pub mod tensorboard;
 mod write;
 
-pub use environment::{Environment, RankRecord, WeightsFile, answer_of, cpu_name, host_name, system_setting};
+pub use environment::{Environment, Parent, RankRecord, WeightsFile, answer_of, cpu_name, host_name, system_setting};
 pub use figures::{ClassFigures, Extreme, History, SplitFigures, histories};
 pub use list::{FIELDS, RunInfo, Status, TRASH, info, known_fields, list, read_environment, read_result, recipe_keys};
 pub use photos::{UsedPhoto, photos_hash, read_photos, read_skipped, write_photos, write_skipped};

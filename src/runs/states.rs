@@ -102,6 +102,27 @@ impl States {
         }
     }
 
+    /// Begins with a state of another run, whose best weights become this run's best checkpoint.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn begin_with(&self, restored: &Restored) -> Result<()> {
+        if let Some(best) = &restored.best {
+            link(best, &self.run.join(file::BEST))?;
+        }
+        self.add(&restored.origin, &restored.state, 1).map(drop)
+    }
+
+    /// Removes all but the newest state, with its best weights.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn keep_last(&self) -> Result<()> {
+        self.prune(1)?;
+        let is_needed = |path: &PathBuf| place(path).is_some() || best_epoch(path).is_some();
+        self.files()?.iter().filter(|path| !is_needed(path)).try_for_each(|path| remove(path))
+    }
+
     /// Removes the whole folder.
     ///
     /// # Errors

@@ -71,7 +71,8 @@ impl Index {
     /// If it exists but cannot be read.
     pub fn read(&mut self, runs: &Path) -> Result<()> {
         self.runs.clear();
-        for run in list(runs)? {
+        // One that goes on with another run has trained otherwise than its recipe says by itself.
+        for run in list(runs)?.into_iter().filter(|run| run.parent.is_none()) {
             let identity = match self.identities.get(&run.folder) {
                 Some(identity) => identity.clone(),
                 None => {

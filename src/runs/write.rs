@@ -14,10 +14,10 @@ use super::figures::ClassFigures;
 use super::file;
 use super::predictions::{Prediction, write_predictions};
 use super::rows::{self, remove};
-use super::states::States;
+use super::states::{Restored, States};
 use super::sweeps;
 use crate::error::{say, usage};
-use crate::files::{is_partial, write_atomically};
+use crate::files::{is_partial, sha256_file, write_atomically};
 use crate::recipe::Recipe;
 use crate::train::observer::{EpochMetrics, StepMetrics};
 
@@ -72,6 +72,8 @@ pub struct RunResult {
     pub interrupted: bool,
     /// Why early stopping ended the run after [`Self::epochs`]; absent if it did not.
     pub stopped_early: Option<String>,
+    /// The run whose training this one went on with, if it did; its epochs and seconds count here too.
+    pub parent: Option<String>,
 }
 
 /// A line of `resumes.jsonl`.
@@ -123,6 +125,42 @@ impl RunWriter {
         run.write_text(file::RECIPE, &recipe.to_toml()?)?;
         run.write_text(file::COMMAND, &command_line())?;
         Ok(run)
+    }
+
+    /// Makes the folder of a run that goes on with the training of another one, beside it: with its epochs, its best weights and the
+    /// state `restored` of its training, which becomes one of the new recipe. Of the other run nothing changes.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub fn create_from(
+        parent: &Path,
+        recipe: &Recipe,
+        environment: &Environment,
+        restored: &mut Restored,
+    ) -> Result<Self> {
+        let runs = parent.parent().with_context(|| format!("{} lies in no folder", parent.display()))?;
+        let run = Self::create(runs, recipe)?;
+        let filled = run.fill_from(parent, environment, restored);
+        match filled {
+            Ok(()) => Ok(run),
+            Err(error) => {
+                // The error itself matters more than the note about it.
+                let _ = run.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill_from(&self, parent: &Path, environment: &Environment, restored: &mut Restored) -> Result<()> {
+        self.write_environment(environment)?;
+        for name in [file::METRICS, file::STEPS].into_iter().filter(|name| parent.join(name).exists()) {
+            let from = parent.join(name);
+            fs::copy(&from, self.path(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        let progress = &restored.state.progress;
+        self.rewind(progress.epoch, progress.partial.as_ref().map_or(0, |partial| partial.batches))?;
+        restored.origin.recipe_sha256 = sha256_file(&self.path(file::RECIPE))?;
+        States::of(&self.folder).begin_with(restored)
     }
 
     /// Takes up a run that has ended before its time. Nothing of it changes yet.
@@ -233,14 +271,14 @@ impl RunWriter {
         write_predictions(&self.path(file::PREDICTIONS), rows)
     }
 
-    /// Ends the run in order: `result.json` is its last file. If there is nothing left to go on with, its saved states are
-    /// removed.
+    /// Ends the run in order: `result.json` is its last file. Of the saved states of a run that has finished only the last one stays,
+    /// from which it can go on for more epochs.
     pub fn finish(self, result: &RunResult) -> Result<()> {
         self.write_json(file::RESULT, result)?;
         if !result.interrupted
-            && let Err(error) = States::of(&self.folder).remove_all()
+            && let Err(error) = States::of(&self.folder).keep_last()
         {
-            say(&format!("warning: the run has finished, but its saved states are still there: {error:#}"));
+            say(&format!("warning: the run has finished, but older saved states are still there: {error:#}"));
         }
         Ok(())
     }

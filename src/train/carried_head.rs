@@ -187,7 +187,10 @@ mod tests {
         assert_eq!(words, "head kept: the same 2 classes, put in their new order");
         assert_eq!(carried(&old, &old).0, [1.0]);
         let (bias, words) = carried(&old, &model(&["b", "a"], "dense(classes)"));
-        assert!(bias.is_empty() && words.starts_with("head new: it is [gap, dense(2, relu), dense(classes)]"), "{words}");
+        assert!(
+            bias.is_empty() && words.starts_with("head new: it is [gap, dense(2, relu), dense(classes)]"),
+            "{words}"
+        );
         let (bias, words) = carried(&old, &model(&["a", "c"], "dense(1)"));
         assert!(bias.is_empty() && words.starts_with("head new: its one number tells"), "{words}");
     }

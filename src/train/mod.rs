@@ -6,6 +6,7 @@ mod crossing;
 pub mod device_data;
 pub mod early_stopping;
 pub mod ema;
+pub mod extension;
 pub mod finite;
 pub mod fit;
 pub mod layer_lr;

@@ -143,6 +143,7 @@ function environment(context, run) {
       ["Vector instructions", e.vector_instructions], ["Memory", e.memory ? `${(e.memory / 2 ** 30).toFixed(1)} GiB` : null],
       ["Threads", `${e.threads} of ${e.cores} cores`], ["Device", e.device],
       ["Git commit", mono(e.git_commit)], ["Git branch", e.git_branch], ["Uncommitted changes", changes(e)],
+      ["Goes on from", e.parent ? `${e.parent.run} after epoch ${e.parent.epochs} (schedule: ${e.parent.schedule})` : null],
       ["Weights", e.weights ? e.weights.source : "none: trained from scratch"],
       ["Weights SHA-256", e.weights ? mono(e.weights.sha256) : null], ["Photos", e.data_root],
     ]),

@@ -36,7 +36,7 @@ Examples:
   ft runs export --format xlsx --out runs.xlsx
 
 A condition compares a field (id, status, recipe, dataset, model, epochs, best_val_accuracy, best_val_loss, test_accuracy, test_loss,
-test_macro_f1, seconds, started, tag, note, sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not
+test_macro_f1, seconds, started, tag, note, parent, sweep, point, or any key of the recipe) by = != < <= > >= or ~ (contains), joined by and, or, not
 and parentheses; `none` is what a run has not.";
 
 #[derive(Debug, clap::Args)]
@@ -133,7 +133,12 @@ pub fn run(args: &Args) -> Result<()> {
         say(&format!("none of the {total} runs in {} meets the condition", folder.display()));
         return Ok(());
     }
-    print(&table(&COLUMNS, &runs.iter().map(row).collect::<Vec<_>>()))?;
+    // Few runs go on with another one; the others need no column.
+    let own = |run: &RunInfo| run.parent.as_ref().map_or_else(|| "-".to_owned(), |parent| parent.run.clone());
+    let parents = runs.iter().any(|run| run.parent.is_some());
+    let columns: Vec<Column> = COLUMNS.into_iter().chain(parents.then_some(Column::Left("goes on from"))).collect();
+    let rows = runs.iter().map(|run| row(run).into_iter().chain(parents.then(|| own(run))).collect());
+    print(&table(&columns, &rows.collect::<Vec<_>>()))?;
     if let Some(caution) = args.choice.caution(&runs) {
         say(&caution);
     }

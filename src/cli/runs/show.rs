@@ -81,6 +81,7 @@ fn head(run: &RunInfo, summary: &Summary, files: &Files) -> String {
         ("epochs", format!("{}{planned}{best}, {}", run.epochs, duration(run.seconds))),
         ("test", format!("accuracy {}, loss {}", number(summary.test_accuracy), number(summary.test_loss))),
     ];
+    lines.extend(run.parent.iter().map(|parent| ("goes on from", parent.to_string())));
     if !run.tags.is_empty() {
         lines.push(("tags", run.tags.join(", ")));
     }
