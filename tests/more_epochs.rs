@@ -177,7 +177,6 @@ fn a_run_with_more_epochs_names_its_parent_wherever_runs_are_shown() {
     shop.run(&["predict", "--model", own, "photos/disc/000.png", "--offline"]).code(0);
 }
 
-/// What became of the best checkpoint when nothing after it is better: it is the parent's.
 #[test]
 fn best_weights_and_early_stopping_are_kept() {
     let shop = workshop();
@@ -196,17 +195,17 @@ fn best_weights_and_early_stopping_are_kept() {
     assert_eq!(losses[result["best_epoch"].as_u64().unwrap() as usize - 1], best);
     assert_eq!(csv_rows(&run.join("metrics.csv"))[..3], csv_rows(&parent.join("metrics.csv"))[..]);
 
-    // With a rate at which nothing can get better.
-    let worse = ["recipe", recipe.to_str().unwrap(), "--set", "train.early_stopping=none", "--set", "train.lr=5e-3"];
-    let (first, parent) = shop.train(&[&worse[..], &["--epochs", "4"]].concat());
-    let state = fs::read_dir(parent.join("state")).unwrap().count();
-    assert_eq!(state, 2, "the last state and its best weights");
-    let (result, run, _) = extend(&shop, &parent, &["--epochs", "5"]);
-    if result["best_epoch"] == first["best_epoch"] {
-        let best = |run: &Path| fs::read(run.join("best.safetensors")).unwrap();
-        assert_eq!(best(&run), best(&parent));
-        assert_eq!(result["test_accuracy"], first["test_accuracy"]);
-    }
+    // With a rate at which nothing can get better the parent's best weights stay the best.
+    let schedule = "[train.schedule]\nkind = \"multi_step\"\nmilestones = [2]\nfactor = 1e-12\n";
+    let recipe = shop.plain_recipe(schedule);
+    let (first, parent) = shop.train(&["recipe", recipe.to_str().unwrap()]);
+    assert_eq!(fs::read_dir(parent.join("state")).unwrap().count(), 2, "the last state and its best weights");
+    let (result, run, said) = extend(&shop, &parent, &["--epochs", "4"]);
+    assert!(said.contains("next to nothing will be learnt"), "{said}");
+    assert_eq!((&result["epochs"], &result["best_epoch"]), (&4.into(), &first["best_epoch"]));
+    let best = |run: &Path| fs::read(run.join("best.safetensors")).unwrap();
+    assert_eq!(best(&run), best(&parent));
+    assert_eq!(result["test_accuracy"], first["test_accuracy"]);
 }
 
 /// open_clip #413, transformers #27749: a rate that jumps back up, or to zero, without a word.
