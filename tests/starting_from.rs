@@ -80,8 +80,11 @@ fn rows_of_the_head_go_by_the_names_of_classes() {
         first.join("best.safetensors").canonicalize().unwrap()
     );
 
+    for i in 0..6 {
+        shop.photo(&format!("photos/more/{i:03}"), "disc", i + 50);
+    }
     // "Disc" sorts before the others, "zebra" behind them; two are known.
-    table(&shop, "more.csv", &[("stripes", "checks"), ("disc", "Disc"), ("stripes", "stripes"), ("checks", "zebra")]);
+    table(&shop, "more.csv", &[("checks", "checks"), ("disc", "Disc"), ("stripes", "stripes"), ("more", "zebra")]);
     let (run, said) = from(&shop, recipe, "more.csv", "latest", &[]);
     assert!(said.contains("head mapped: 2 of 4 classes are known; new: Disc, zebra; left out: disc"), "{said}");
     let now = rows(&run.join("last.safetensors"));

@@ -130,7 +130,13 @@ fn phases_decide_the_number_of_epochs_and_can_be_taken_back() {
             Phase { epochs: 3, freeze_before: "86".to_owned(), lr: None },
         ]
     );
-    assert!(usage_error(text, &["train.epochs=4"]).contains("sum to 5"));
+    let fewer = recipe::from_text(text, "my.toml", &overrides(&["train.epochs=4"])).unwrap().train;
+    assert_eq!(fewer.phase.iter().map(|phase| phase.epochs).collect::<Vec<_>>(), [2, 2], "shortened in proportion");
+    assert!(usage_error(text, &["train.epochs=6"]).contains("sum to 5"));
+    assert!(
+        usage_error(&format!("[train]\nepochs = 4\n{text}"), &[]).contains("sum to 5"),
+        "a file contradicts itself"
+    );
     let plain = recipe::from_text(text, "my.toml", &overrides(&["train.phase=none", "train.epochs=4"])).unwrap();
     assert_eq!((plain.train.epochs, plain.train.phase), (4, vec![]));
     let stopping = "[train.early_stopping]\npatience = 3\n";
