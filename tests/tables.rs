@@ -232,7 +232,10 @@ fn split_files_may_have_other_separators_and_names() {
     let rows = |separator: &str| -> String {
         let line = |class: &str, i: usize| {
             let split = ["train", "train", "valid", "train", "test"][i % 5];
-            format!("photos\\..\\{class}/{i:03}.{}{separator}{split}\r\n", if i % 2 == 0 { "png" } else { "jpg" })
+            format!(
+                "photos\\..\\{class}/{i:03}.{}{separator}{split}\r\n",
+                if i.is_multiple_of(2) { "png" } else { "jpg" }
+            )
         };
         CLASSES
             .iter()
