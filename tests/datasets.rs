@@ -103,18 +103,19 @@ fn a_folder_of_class_folders_is_split_class_by_class() {
 }
 
 #[test]
-fn photos_keep_their_split_when_others_are_added_and_change_with_the_seed() {
+fn most_photos_keep_their_split_when_others_are_added_and_change_with_the_seed() {
     let root = folder();
     fill(root.path(), &["a", "b"], 60);
     let before = loaded(root.path());
     fill(root.path(), &["a", "b", "c"], 120);
     let after = loaded(root.path());
-    for split in Split::ALL {
+    // Each class has exactly its share of each split, so that a few photos have to move.
+    let moved = |split: Split| {
         let after: BTreeSet<String> = ids(&after, split).into_iter().collect();
-        for id in ids(&before, split) {
-            assert!(after.contains(&id), "{id} stays in {split}");
-        }
-    }
+        ids(&before, split).into_iter().filter(|id| !after.contains(id)).collect::<Vec<_>>()
+    };
+    let moved: Vec<String> = Split::ALL.into_iter().flat_map(moved).collect();
+    assert!(moved.len() <= 12, "of 120 photos {} have moved: {moved:?}", moved.len());
     let other = load("test", root.path(), &SplitOptions { seed: 7, ..SplitOptions::default() }).expect("data set");
     assert_ne!(ids(&other, Split::Test), ids(&after, Split::Test));
     assert_ne!(ids(&other, Split::Val), ids(&after, Split::Val));
@@ -299,7 +300,8 @@ fn a_class_without_a_readable_image_is_refused() {
 #[test]
 fn the_manifest_tells_changed_photos_and_copies_in_two_splits() {
     let root = folder();
-    fill(root.path(), &["a", "b"], 30);
+    // Folders for the splits: what is divided here keeps copies together.
+    fill(root.path(), &["train/a", "train/b", "val/a", "val/b", "test/a", "test/b"], 10);
     let mut dataset = loaded(root.path());
     let first = check(&mut dataset, &|_, _| {}).expect("check");
     let again = check(&mut dataset, &|_, _| {}).expect("check");

@@ -59,6 +59,13 @@ fn a_run_that_diverges_fails_where_it_is_first_seen_and_is_never_the_best() {
         "--set",
         "train.lr=1e30",
     ];
+    // A division without validation photos.
+    let line = |class: &str, i: usize| {
+        let extension = if i.is_multiple_of(2) { "png" } else { "jpg" };
+        format!("{class}/{i:03}.{extension},{}\n", if i.is_multiple_of(5) { "test" } else { "train" })
+    };
+    let lines = (0..45).map(|i| line("a", i)).chain((0..5).map(|i| line("b", i)));
+    shop.write("split.csv", std::iter::once("path,split\n".to_owned()).chain(lines).collect::<String>());
     // Weights that are too large give no numbers in the next batch, or for the validation photos if there is none.
     for (more, seen) in [
         (&["--set", "name=steps"][..], "epoch 1, step "),
@@ -72,9 +79,7 @@ fn a_run_that_diverges_fails_where_it_is_first_seen_and_is_never_the_best() {
                 "--set",
                 "train.lr=3e38",
                 "--set",
-                "data.split.val=0",
-                "--set",
-                "data.split.train=0.9",
+                "data.split_file=split.csv",
             ],
             "after epoch 1",
         ),
@@ -124,7 +129,7 @@ fn commands_refuse_a_model_whose_output_is_not_finite() {
         assert_eq!(outcome.stdout, "", "{command:?}");
         outcome.says(&["photos", "not finite"]);
     }
-    let weights = ["--set", "weights.source=nan.safetensors", "--set", "weights.preprocessing=x/255"];
+    let weights = ["--set", "weights.source=nan.safetensors"];
     for command in [&["recipe", "plain.toml", "--offline"][..], &["lr-find", "plain.toml", "--offline"]] {
         shop.run(&[command, &weights[..]].concat()).code(1).says(&["not finite"]);
     }

@@ -5,7 +5,6 @@ mod common;
 mod networks;
 mod workshop;
 
-use std::fs;
 use std::path::Path;
 
 use ft::ops::has_fast_bf16;
@@ -32,24 +31,20 @@ fn recorded(run: &Path) -> PrecisionChoice {
     recipe::load(run.join("recipe.toml").to_str().unwrap(), &[]).unwrap().train.precision
 }
 
-fn cached_features(shop: &Workshop) -> usize {
-    fs::read_dir(shop.path("cache/features")).unwrap().count()
-}
-
 #[test]
 fn a_run_in_bf16_says_so_once_records_it_and_has_features_of_its_own() {
     let shop = workshop();
     let (usual, run) = train(&shop, &[]);
     assert!(!usual.stderr.contains("precision bf16"), "{}", usual.all());
     assert_eq!(recorded(&run), PrecisionChoice::F32);
-    assert_eq!(cached_features(&shop), 2);
+    assert_eq!(shop.features().len(), 2);
     let (half, run) = train(&shop, &["--precision", "bf16"]);
     assert_eq!(half.stderr.matches("precision bf16").count(), 1, "{}", half.all());
     assert_eq!(recorded(&run), PrecisionChoice::Bf16);
-    assert_eq!(cached_features(&shop), 4, "what was computed in other numbers is not taken");
+    assert_eq!(shop.features().len(), 4, "what was computed in other numbers is not taken");
     let (again, same) = train(&shop, &["--set", "train.precision=bf16", "--threads", "1"]);
     assert!(again.stderr.contains("precision bf16"), "{}", again.all());
-    assert_eq!(cached_features(&shop), 4);
+    assert_eq!(shop.features().len(), 4);
     Essence::of(&run).assert_same(&Essence::of(&same), "1 thread, with features from the cache");
 }
 

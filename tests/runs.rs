@@ -38,6 +38,7 @@ fn result(run: &RunWriter, val: f64) -> RunResult {
         classes: ["daisy", "dandelion", "roses", "sunflowers", "tulips"].map(String::from).to_vec(),
         best_val_accuracy: Some(val),
         test_accuracy: Some(val - 0.1),
+        test_loss: Some(0.8),
         seconds: 12.0,
         ..RunResult::default()
     }
@@ -392,7 +393,7 @@ fn a_run_is_shown_with_its_extremes_and_the_figures_of_each_class() {
         "validation accuracy   0.7500      2   0.2500      1          0.7500  0.5000",
         "daisy                        1      1  1.0000     0.5000  0.6667",
         "tulips                       2      1  0.5000     1.0000  0.6667",
-        "roses                        0      0  0.0000     0.0000  0.0000",
+        "roses                        0      0       –          –       –",
         "tulips                 1          0      0           0       1",
     ] {
         assert!(text.contains(line), "{line}\n{text}");

@@ -36,13 +36,17 @@ fn each_preset_shows_its_best_and_latest_run_beside_the_expected_figure() {
     assert!(row(table, Some("1"))["runs"] == 0 && row(table, Some("1"))["best"].is_null());
     let left_out = table["left_out"].as_array().unwrap();
     assert_eq!(left_out.len(), 1, "{left_out:?}");
-    assert_eq!(left_out[0]["reason"], "other train.epochs");
+    assert_eq!(left_out[0]["reason"], "other train.epochs, train.schedule.every");
     assert_eq!(left_out[0]["runs"][0], Value::from(changed.clone()));
 
     let text = desk.runs(&["presets", "resnet20-cifar10"]).ok();
-    for part in
-        ["(none) = 3", "0.8500 [0.640, 0.948]", "-0.0010", "0.8000 ± 0.0707", "left out: 1 run, other train.epochs"]
-    {
+    for part in [
+        "(none) = 3",
+        "0.8500 [0.640, 0.948]",
+        "-0.0010",
+        "0.8000 ± 0.0707",
+        "left out: 1 run, other train.epochs, train.schedule.every",
+    ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(desk.runs(&["presets", "--format", "markdown"]).ok().contains("### cnn-basic"), "all that have runs");
